@@ -1,0 +1,11 @@
+//! GPT-2 inference on small CPUs, without `std` and without allocation.
+#![no_std]
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod tokenizer;

@@ -1,0 +1,1 @@
+//! Byte-level BPE, used in place from a `.pgpt` file.
