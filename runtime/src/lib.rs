@@ -8,4 +8,9 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod config;
+pub mod error;
+pub mod format;
+pub mod math;
+pub mod quant;
 pub mod tokenizer;

@@ -1,0 +1,39 @@
+//! A weight file in the page cache.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// A read-only map of a file, for [`super::WeightFile::new`].
+///
+/// While it is mapped the file must not be changed in place: another process that shortens it
+/// makes reads fail with a signal. `pocketgpt-quantize` never does, it replaces files by renaming.
+#[derive(Debug)]
+pub struct MappedFile {
+    map: memmap2::Mmap,
+}
+
+impl MappedFile {
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// If it cannot be opened or mapped, or is not a regular file.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        // Asked before opening: opening a FIFO waits for a writer.
+        let kind = std::fs::metadata(path)?;
+        if !kind.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let file = File::open(path)?;
+        // SAFETY: the map is read-only and private to this value; that the file is not changed
+        // meanwhile is the documented condition on the caller, as for every map.
+        let map = unsafe { memmap2::Mmap::map(&file)? };
+        Ok(Self { map })
+    }
+
+    /// The file's bytes; they begin at a page.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+}

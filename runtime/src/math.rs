@@ -1,0 +1,346 @@
+//! Elementary functions that give the same bits on every target.
+//!
+//! `core` has no `exp`, no `sqrt` and no fused multiply-add, and those of C libraries differ from
+//! each other in the last bit. So these are ours: each is a fixed sequence of IEEE operations,
+//! written once over [`Simd`] and run on one number ([`One`], the specification) or on the lanes
+//! of a vector register.
+#![allow(clippy::excessive_precision)]
+
+/// Operations that every target rounds alike, on one number or on sixteen lanes.
+///
+/// The value of the type is the proof that the CPU has the instructions; see the constructors of
+/// its implementations.
+pub trait Simd: Copy {
+    /// One number per lane.
+    type F: Copy;
+    /// The same number in every lane.
+    fn splat(self, x: f32) -> Self::F;
+    /// `a + b`
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `if a > b { a } else { b }`: the second when one is NaN
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `if a < b { a } else { b }`: the second when one is NaN
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Sign bit cleared
+    fn abs(self, a: Self::F) -> Self::F;
+    /// `if a < b { x } else { y }`
+    fn select_lt(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F;
+    /// `a · 2^n` by adding `n` to the exponent bits, where `magic` is `n + ROUND_MAGIC`; the
+    /// result must be a normal number.
+    fn ldexp_magic(self, a: Self::F, magic: Self::F) -> Self::F;
+}
+
+/// Adding this rounds to an integer, ties to even, and leaves that integer in the low bits:
+/// 1.5 · 2^23, for magnitudes below 2^22.
+pub const ROUND_MAGIC: f32 = 12_582_912.0;
+
+/// One number: the specification.
+#[derive(Clone, Copy, Debug)]
+pub struct One;
+
+impl Simd for One {
+    type F = f32;
+    #[inline(always)]
+    fn splat(self, x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    fn add(self, a: f32, b: f32) -> f32 {
+        a + b
+    }
+    #[inline(always)]
+    fn sub(self, a: f32, b: f32) -> f32 {
+        a - b
+    }
+    #[inline(always)]
+    fn mul(self, a: f32, b: f32) -> f32 {
+        a * b
+    }
+    #[inline(always)]
+    fn div(self, a: f32, b: f32) -> f32 {
+        a / b
+    }
+    #[inline(always)]
+    fn fma(self, a: f32, b: f32, c: f32) -> f32 {
+        fma(a, b, c)
+    }
+    #[inline(always)]
+    fn max(self, a: f32, b: f32) -> f32 {
+        if a > b { a } else { b }
+    }
+    #[inline(always)]
+    fn min(self, a: f32, b: f32) -> f32 {
+        if a < b { a } else { b }
+    }
+    #[inline(always)]
+    fn abs(self, a: f32) -> f32 {
+        a.abs()
+    }
+    #[inline(always)]
+    fn select_lt(self, a: f32, b: f32, x: f32, y: f32) -> f32 {
+        if a < b { x } else { y }
+    }
+    #[inline(always)]
+    fn ldexp_magic(self, a: f32, magic: f32) -> f32 {
+        f32::from_bits(a.to_bits().wrapping_add(magic.to_bits() << 23))
+    }
+}
+
+/// `a * b + c` with one rounding, on any target.
+///
+/// The product of two f32 is exact in f64. Their sum with `c` is rounded to odd (Boldo and
+/// Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to
+/// odd", 2008), which makes the second rounding, to f32, the only one that shows.
+#[inline(always)]
+pub fn fma(a: f32, b: f32, c: f32) -> f32 {
+    #[cfg(all(feature = "std", any(target_feature = "fma", target_arch = "aarch64")))]
+    return a.mul_add(b, c);
+    #[cfg(not(all(feature = "std", any(target_feature = "fma", target_arch = "aarch64"))))]
+    fma_by_f64(a, b, c)
+}
+
+#[inline(always)]
+#[cfg_attr(
+    all(feature = "std", any(target_feature = "fma", target_arch = "aarch64")),
+    allow(dead_code)
+)]
+fn fma_by_f64(a: f32, b: f32, c: f32) -> f32 {
+    let product = f64::from(a) * f64::from(b);
+    let c = f64::from(c);
+    let sum = product + c;
+    // Knuth's two-sum: what the addition lost, exactly.
+    let c_part = sum - product;
+    let lost = (product - (sum - c_part)) + (c - c_part);
+    let bits = sum.to_bits();
+    // Where something was lost and the last bit is even, step towards the exact value.
+    let inexact = lost != 0.0 && sum.is_finite() && bits & 1 == 0;
+    let towards_larger_magnitude = (lost > 0.0) == (sum > 0.0);
+    let step = if towards_larger_magnitude { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
+    f64::from_bits(if inexact { step } else { bits }) as f32
+}
+
+/// Correctly rounded square root of a number that is not negative.
+pub fn sqrt(x: f32) -> f32 {
+    #[cfg(feature = "std")]
+    return x.sqrt();
+    #[cfg(not(feature = "std"))]
+    sqrt_by_bits(x)
+}
+
+/// Square root digit by digit, for targets where `core` has none.
+#[cfg_attr(feature = "std", allow(dead_code))]
+fn sqrt_by_bits(x: f32) -> f32 {
+    if x == 0.0 || !x.is_finite() || x < 0.0 {
+        return if x < 0.0 { f32::NAN } else { x };
+    }
+    // x = m · 2^e with an even e and 2^48 <= m < 2^50, so that the root has 25 bits.
+    let bits = x.to_bits();
+    let (mut mantissa, mut exponent) = (u64::from(bits & 0x7f_ffff), (bits >> 23) as i32);
+    if exponent == 0 {
+        exponent = 1;
+    } else {
+        mantissa |= 0x80_0000;
+    }
+    exponent -= 150;
+    let shift = mantissa.leading_zeros() as i32 - 15;
+    mantissa <<= shift;
+    exponent -= shift;
+    if exponent % 2 != 0 {
+        mantissa <<= 1;
+        exponent -= 1;
+    }
+    let mut root = 0u64;
+    for bit in (0..25).rev() {
+        let trial = root | 1 << bit;
+        if trial * trial <= mantissa {
+            root = trial;
+        }
+    }
+    // One bit more than an f32 holds; a rest makes it odd for the final rounding. The root of an
+    // f32 is never halfway between two others.
+    let sticky = u64::from(root * root != mantissa);
+    let value = (root << 1 | sticky) as f32;
+    let half_exponent = exponent / 2 - 1;
+    value * f32::from_bits(((half_exponent + 127) as u32) << 23)
+}
+
+/// `e^x`, relative error below 1.5 · 2^-23 (tested against f64).
+///
+/// Inputs are clamped to −88..=88; below −87.3, where results would be subnormal, it is 0.
+/// Cody and Waite's reduction to `x = n·ln 2 + r`, and a polynomial for `e^r` fitted on
+/// |r| ≤ ln 2 / 2.
+#[inline(always)]
+pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
+    let clamped = s.min(s.max(x, s.splat(-88.0)), s.splat(88.0));
+    let magic = s.fma(clamped, s.splat(core::f32::consts::LOG2_E), s.splat(ROUND_MAGIC));
+    let n = s.sub(magic, s.splat(ROUND_MAGIC));
+    let r = s.fma(n, s.splat(-0.693_359_375), clamped);
+    let r = s.fma(n, s.splat(2.121_944_4e-4), r);
+    let mut q = s.splat(0.001_395_048_6);
+    for c in [0.008_368_887_9, 0.041_666_206, 0.166_665_18, 0.5] {
+        q = s.fma(q, r, s.splat(c));
+    }
+    let p = s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0));
+    // e^-88 is subnormal: what ldexp makes of it is not used.
+    s.select_lt(x, s.splat(-87.3), s.splat(0.0), s.ldexp_magic(p, magic))
+}
+
+/// `x / (1 + e^-x)` (SiLU).
+#[inline(always)]
+pub fn silu<S: Simd>(s: S, x: S::F) -> S::F {
+    let e = exp(s, s.sub(s.splat(0.0), x));
+    s.div(x, s.add(s.splat(1.0), e))
+}
+
+/// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))` (Hugging Face's `gelu_new`).
+///
+/// Since `0.5 (1 + tanh u) = 1 / (1 + e^-2u)`, one exponential and one division do.
+#[inline(always)]
+pub fn gelu_new<S: Simd>(s: S, x: S::F) -> S::F {
+    let cubic = s.fma(s.mul(x, x), s.splat(0.044_715), s.splat(1.0));
+    // 2 √(2/π)
+    let minus_2u = s.mul(s.mul(s.splat(-1.595_769_1), x), cubic);
+    s.div(x, s.add(s.splat(1.0), exp(s, minus_2u)))
+}
+
+/// `0.5 x (1 + erf(x / √2))` (Hugging Face's `gelu`).
+///
+/// `erfc(t) = u · exp(P(u) − t²)` with `u = 1 / (1 + t/2)`, the form of Numerical Recipes'
+/// `erfc`, with a polynomial of our own fit on 0 ≤ t ≤ 9.
+#[inline(always)]
+pub fn gelu<S: Simd>(s: S, x: S::F) -> S::F {
+    let t = s.mul(s.abs(x), s.splat(core::f32::consts::FRAC_1_SQRT_2));
+    let u = s.div(s.splat(1.0), s.fma(t, s.splat(0.5), s.splat(1.0)));
+    let mut p = s.splat(0.133_384_35);
+    for c in [
+        -0.617_430_27,
+        1.006_220_5,
+        -0.494_003_47,
+        -0.249_297_43,
+        0.092_080_899,
+        0.003_332_127_4,
+        0.393_273_47,
+        0.997_848_57,
+        -1.265_408_8,
+    ] {
+        p = s.fma(p, u, s.splat(c));
+    }
+    let minus_t2 = s.mul(s.sub(s.splat(0.0), t), t);
+    let erfc = s.mul(u, exp(s, s.add(minus_t2, p)));
+    let one_plus_erf = s.select_lt(x, s.splat(0.0), erfc, s.sub(s.splat(2.0), erfc));
+    s.mul(s.mul(s.splat(0.5), x), one_plus_erf)
+}
+
+/// `max(x, 0)`
+#[inline(always)]
+pub fn relu<S: Simd>(s: S, x: S::F) -> S::F {
+    s.max(x, s.splat(0.0))
+}
+
+/// Sum of sixteen lanes in one fixed order: halves are added, 8, 4, 2, 1.
+#[inline(always)]
+pub fn sum_tree(mut lanes: [f32; 16]) -> f32 {
+    let mut width = 8;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Largest of sixteen lanes, in the order of [`sum_tree`].
+#[inline(always)]
+pub fn max_tree(mut lanes: [f32; 16]) -> f32 {
+    let mut width = 8;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = One.max(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(from: f32, to: f32) -> impl Iterator<Item = f32> {
+        let steps = 200_000;
+        (0..=steps).map(move |i| from + (to - from) * (i as f32 / steps as f32))
+    }
+
+    #[test]
+    fn exp_is_within_its_bound() {
+        let mut worst = 0.0f64;
+        for x in samples(-87.2, 88.0) {
+            let exact = f64::from(x).exp();
+            worst = worst.max(((f64::from(exp(One, x)) - exact) / exact).abs());
+        }
+        assert!(worst < 1.5 / f64::from(1 << 23), "{worst}");
+        assert_eq!(exp(One, 0.0), 1.0);
+        assert_eq!(exp(One, -100.0), 0.0);
+        assert_eq!(exp(One, f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn activations_are_close_to_f64() {
+        // erf by its Taylor series, good below 3.
+        let erf = |x: f64| {
+            let (mut term, mut sum) = (x, x);
+            for n in 1..200 {
+                term *= -x * x / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            sum * core::f64::consts::FRAC_2_SQRT_PI
+        };
+        for x in samples(-4.0, 4.0) {
+            let d = f64::from(x);
+            let tanh = (0.7978845608028654 * (d + 0.044715 * d * d * d)).tanh();
+            assert!((f64::from(gelu_new(One, x)) - 0.5 * d * (1.0 + tanh)).abs() < 5e-7, "{x}");
+            let exact = 0.5 * d * (1.0 + erf(d / 2f64.sqrt()));
+            assert!((f64::from(gelu(One, x)) - exact).abs() < 5e-7, "{x}");
+            assert!((f64::from(silu(One, x)) - d / (1.0 + (-d).exp())).abs() < 5e-7, "{x}");
+        }
+        for f in [gelu_new::<One>, gelu::<One>, silu::<One>] {
+            assert_eq!(f(One, 50.0), 50.0);
+            assert!(f(One, -50.0).abs() < 1e-20);
+        }
+    }
+
+    #[test]
+    fn emulated_fma_and_sqrt_round_once() {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 32) as u32
+        };
+        for i in 0..2_000_000u32 {
+            // Exponents near each other, so that all bits matter; and any bits at all.
+            let mut number = |i: u32| {
+                let bits = next();
+                let near = bits & 0x80ff_ffff | 0x3f00_0000;
+                f32::from_bits(if i.is_multiple_of(4) { bits } else { near })
+            };
+            let (a, b, c) = (number(i), number(i), number(i + 1));
+            let (ours, std) = (fma_by_f64(a, b, c), a.mul_add(b, c));
+            assert!(
+                ours.to_bits() == std.to_bits() || ours.is_nan() && std.is_nan(),
+                "{a} {b} {c}"
+            );
+            let (ours, std) = (sqrt_by_bits(a.abs()), a.abs().sqrt());
+            assert!(ours.to_bits() == std.to_bits() || ours.is_nan() && std.is_nan(), "{a}");
+        }
+        assert_eq!(sqrt_by_bits(f32::from_bits(1)), f32::from_bits(1).sqrt());
+    }
+}

@@ -1,0 +1,105 @@
+//! The one packing of matrices, used in place by every kernel.
+//!
+//! A matrix `[rows, cols]` is stored as `rows / 16` *records*, rounded up; a record holds 16
+//! output rows, and rows behind the last one are zero. Inputs are padded with zeros to a
+//! multiple of 32 in the quantized encodings. With `groups = cols / 32`, rounded up, a record is
+//!
+//! | encoding | parts, each at a multiple of 64 bytes |
+//! |---|---|
+//! | f32 | `[cols][16]` f32 |
+//! | f16 | `[cols][16]` f16 |
+//! | q8 | row scales `[16]` f32; block scales `[groups][16]` u8; weights `[groups][8][16][4]` i8 |
+//! | q4 | row scales `[16]` f32; block scales `[groups][16]` i8; weights `[groups][4][16][4]` bytes |
+//!
+//! The innermost 4 of q8 are inputs `4j..4j + 4` of one row: what one lane of a dot-product
+//! instruction takes. A byte of q4 holds input `8j + i` in its low and `8j + 4 + i` in its high
+//! nibble.
+
+use crate::format::Encoding;
+
+/// Output rows of a record: the lanes of one AVX-512 register, two AVX2, four NEON.
+pub const ROWS: usize = 16;
+/// Inputs that share a block scale, in weights and in activations.
+pub const GROUP: usize = 32;
+/// Bytes of a group of 16 rows in q8.
+pub const Q8_GROUP_BYTES: usize = GROUP * ROWS;
+/// Bytes of a group of 16 rows in q4.
+pub const Q4_GROUP_BYTES: usize = GROUP * ROWS / 2;
+/// Bytes of the 16 row scales.
+pub const ROW_SCALES_BYTES: usize = 4 * ROWS;
+
+/// Records of a matrix with this many rows.
+pub const fn blocks(rows: usize) -> usize {
+    rows.div_ceil(ROWS)
+}
+
+/// Groups of a row with this many inputs.
+pub const fn groups(cols: usize) -> usize {
+    cols.div_ceil(GROUP)
+}
+
+/// Bytes of the block scales of a record, padded.
+pub const fn block_scales_len(groups: usize) -> usize {
+    (groups * ROWS).next_multiple_of(64)
+}
+
+/// Where the weights of a q8 or q4 record begin.
+pub const fn weights_offset(groups: usize) -> usize {
+    ROW_SCALES_BYTES + block_scales_len(groups)
+}
+
+/// Bytes of a record, a multiple of 64.
+pub const fn record_len(encoding: Encoding, cols: usize) -> usize {
+    match encoding {
+        Encoding::F32 => 4 * ROWS * cols,
+        Encoding::F16 => (2 * ROWS * cols).next_multiple_of(64),
+        Encoding::Q8 => weights_offset(groups(cols)) + groups(cols) * Q8_GROUP_BYTES,
+        Encoding::Q4 => weights_offset(groups(cols)) + groups(cols) * Q4_GROUP_BYTES,
+    }
+}
+
+/// Place of the weight of (`lane`, `col`) among the weights of a q8 record.
+pub const fn q8_index(lane: usize, col: usize) -> usize {
+    col / 4 * (4 * ROWS) + lane * 4 + col % 4
+}
+
+/// Byte of (`lane`, `col`) among the weights of a q4 record, and whether it is the high nibble.
+pub const fn q4_index(lane: usize, col: usize) -> (usize, bool) {
+    (col / 8 * (4 * ROWS) + lane * 4 + col % 4, col % 8 >= 4)
+}
+
+/// The parts of a q8 or q4 record.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantRecord<'a> {
+    bytes: &'a [u8],
+    groups: usize,
+}
+
+impl<'a> QuantRecord<'a> {
+    /// A view of one record.
+    ///
+    /// # Panics
+    /// If `bytes` is shorter than [`record_len`] of the encoding says for the weights read later.
+    pub fn new(bytes: &'a [u8], groups: usize) -> Self {
+        assert!(bytes.len() >= weights_offset(groups));
+        Self { bytes, groups }
+    }
+
+    /// Scale of a row.
+    pub fn row_scale(&self, lane: usize) -> f32 {
+        let b = &self.bytes[4 * lane..4 * lane + 4];
+        f32::from_le_bytes([b[0], b[1], b[2], b[3]])
+    }
+
+    /// Block scales of a group, one byte per row: u8 in q8, i8 in q4.
+    pub fn block_scales(&self, group: usize) -> &'a [u8; ROWS] {
+        assert!(group < self.groups);
+        let at = ROW_SCALES_BYTES + group * ROWS;
+        self.bytes[at..at + ROWS].try_into().expect("sixteen bytes")
+    }
+
+    /// All weights.
+    pub fn weights(&self) -> &'a [u8] {
+        &self.bytes[weights_offset(self.groups)..]
+    }
+}
