@@ -13,6 +13,9 @@ pub struct Columns<'a> {
     matrix: PhantomData<&'a mut [f32]>,
 }
 
+// SAFETY: (4) it stands for a `&mut [f32]` of its columns, which may change threads.
+unsafe impl Send for Columns<'_> {}
+
 impl<'a> Columns<'a> {
     /// All columns of a matrix.
     ///
@@ -24,19 +27,14 @@ impl<'a> Columns<'a> {
         Self { first: matrix.as_mut_ptr(), stride, rows, width: stride, matrix: PhantomData }
     }
 
-    /// `width` columns beginning at `first`.
-    ///
-    /// # Safety
-    /// 1. For every `r < rows`, `first + r * stride .. + width` lies in one allocation of
-    ///    initialized numbers that lives for `'a`.
-    /// 2. Nothing else reads or writes these numbers during `'a`.
-    pub(crate) unsafe fn from_raw(
-        first: *mut f32,
-        stride: usize,
-        rows: usize,
-        width: usize,
-    ) -> Self {
-        Self { first, stride, rows, width, matrix: PhantomData }
+    /// The first `width` columns, and the others; more than there are gives all and none.
+    pub fn split_at(self, width: usize) -> (Self, Self) {
+        let width = width.min(self.width);
+        // The second may begin behind the last number when it is empty: a pointer that
+        // `row_mut` only makes an empty slice of.
+        let second =
+            Self { first: self.first.wrapping_add(width), width: self.width - width, ..self };
+        (Self { width, ..self }, second)
     }
 
     /// Rows of the matrix.
@@ -56,20 +54,13 @@ impl<'a> Columns<'a> {
     #[inline(always)]
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows);
-        // SAFETY: (2) (3) `row` is below `rows`, so by obligation 1 of the constructor the range
-        // is inside initialized memory; (4) by its obligation 2, and since `self` is borrowed
-        // mutably, nothing else refers to it.
-        unsafe { core::slice::from_raw_parts_mut(self.first.add(row * self.stride), self.width) }
-    }
-
-    /// First column of a row, for kernels that store whole registers.
-    ///
-    /// # Safety
-    /// 1. `row < self.rows()`.
-    #[inline(always)]
-    pub(crate) unsafe fn row_ptr(&mut self, row: usize) -> *mut f32 {
-        debug_assert!(row < self.rows);
-        // SAFETY: (2) inside the matrix by obligation 1.
-        unsafe { self.first.add(row * self.stride) }
+        // SAFETY: (2) (3) `row` is below `rows` and the columns lie inside the stride, so the
+        // range is part of the matrix that `new` borrowed; (4) for as long as that borrow lasts
+        // the columns belong to this value alone, since `split_at` gives each to one half, and
+        // `self` is borrowed mutably.
+        unsafe {
+            let first = self.first.wrapping_add(row * self.stride);
+            core::slice::from_raw_parts_mut(first, self.width)
+        }
     }
 }
