@@ -32,6 +32,7 @@ pub(super) struct Merge {
 }
 
 impl Merge {
+    #[cfg(feature = "alloc")]
     pub const fn to_bits(self) -> u64 {
         (self.right as u64) << (2 * FIELD_BITS)
             | (self.rank as u64) << FIELD_BITS
