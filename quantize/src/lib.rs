@@ -1,1 +1,1 @@
-//! pocketgpt-quantize
+
