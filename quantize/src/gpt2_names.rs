@@ -86,10 +86,7 @@ fn missing(checkpoint: &Checkpoint, name: &str) -> ConvertError {
     // The head is outside the transformer, and models saved without a head have no prefix.
     let prefixed = checkpoint.tensors.iter().any(|t| t.name.starts_with("transformer."));
     let prefix = if prefixed && name != "lm_head.weight" { "transformer." } else { "" };
-    ConvertError::MissingTensor {
-        path: checkpoint.folder.clone(),
-        name: format!("{prefix}{name}"),
-    }
+    ConvertError::MissingTensor { path: checkpoint.folder.clone(), name: format!("{prefix}{name}") }
 }
 
 /// Takes the tensor of this name, with `transformer.` or without, out of `rest`.

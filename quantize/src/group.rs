@@ -39,7 +39,8 @@ impl Group {
         if let Some(importance) = importance {
             group.importance[..range.len()].copy_from_slice(&importance[range]);
         }
-        group.amax = group.x.iter().fold(0.0, |max: f32, x| if x.abs() > max { x.abs() } else { max });
+        group.amax =
+            group.x.iter().fold(0.0, |max: f32, x| if x.abs() > max { x.abs() } else { max });
         if group.amax > 0.0 {
             for x in &mut group.x {
                 *x /= group.amax;

@@ -87,16 +87,12 @@ impl Checkpoint {
     /// # Errors
     /// If there is none, if it is pickled, or if a file breaks a rule of safetensors.
     pub fn open(source: &Path) -> Result<Self, ConvertError> {
-        let kind = std::fs::metadata(source).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => ConvertError::NotFound { path: source.into() },
-            _ => ConvertError::Io { action: "read", path: source.into(), source: error },
-        })?;
-        let mut checkpoint = Self { folder: source.into(), files: vec![], tensors: vec![] };
-        if kind.is_dir() {
+        let folder = checkpoint_folder(source)?;
+        let is_folder = folder == source;
+        let mut checkpoint = Self { folder, files: vec![], tensors: vec![] };
+        if is_folder {
             checkpoint.add_folder()?;
         } else {
-            refuse_pickled(source)?;
-            checkpoint.folder = folder_of(source);
             checkpoint.add_file(source.into())?;
         }
         checkpoint.tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -139,11 +135,8 @@ impl Checkpoint {
             }
             let first = self.tensors.len();
             self.add_file(self.folder.join(shard))?;
-            let disagree = |cause| ConvertError::Index {
-                path: index.into(),
-                shard: shard.into(),
-                cause,
-            };
+            let disagree =
+                |cause| ConvertError::Index { path: index.into(), shard: shard.into(), cause };
             let mut found: Vec<&str> =
                 self.tensors[first..].iter().map(|t| t.name.as_str()).collect();
             found.sort_unstable();
@@ -212,6 +205,22 @@ pub fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
+/// Where the JSON files of a checkpoint are: `source` itself, or the folder of the weight file.
+///
+/// # Errors
+/// If there is nothing, or a pickled file.
+pub fn checkpoint_folder(source: &Path) -> Result<PathBuf, ConvertError> {
+    let kind = std::fs::metadata(source).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => ConvertError::NotFound { path: source.into() },
+        _ => ConvertError::Io { action: "read", path: source.into(), source: error },
+    })?;
+    if kind.is_dir() {
+        return Ok(source.into());
+    }
+    refuse_pickled(source)?;
+    Ok(folder_of(source))
+}
+
 fn refuse_pickled(path: &Path) -> Result<(), ConvertError> {
     let pickled = ["bin", "pt", "pth", "ckpt", "pkl"];
     if path.extension().is_some_and(|e| pickled.iter().any(|p| e.eq_ignore_ascii_case(p))) {
@@ -224,12 +233,11 @@ fn refuse_pickled(path: &Path) -> Result<(), ConvertError> {
 /// ranges are proven to tile the file without gap, overlap or tail.
 fn read_header(path: &Path, file: &mut File) -> Result<(u64, Metadata), ConvertError> {
     let invalid = |cause: String| ConvertError::Safetensors { path: path.into(), cause };
-    let read_error = ConvertError::io("read", path);
-    let file_len = match file.metadata() {
-        Ok(kind) if kind.is_file() => kind.len(),
-        Ok(_) => return Err(invalid("it is not a regular file".into())),
-        Err(error) => return Err(read_error(error)),
-    };
+    let kind = file.metadata().map_err(ConvertError::io("read", path))?;
+    if !kind.is_file() {
+        return Err(invalid("it is not a regular file".into()));
+    }
+    let file_len = kind.len();
     let mut len = [0; 8];
     if file_len < 8 {
         return Err(invalid(format!("it has only {file_len} bytes")));
