@@ -1,1 +1,128 @@
-//! pocketgpt-tests
+//! What the integration tests share: checkpoints made into files, sessions, golden data.
+
+use std::path::{Path, PathBuf};
+
+use bytemuck::zeroed_vec;
+use pocketgpt_quantize::{ConvertOptions, Encoding, TokenizerChoice, convert};
+use pocketgpt_runtime::format::{MappedFile, WeightFile};
+use pocketgpt_runtime::isa::Isa;
+use pocketgpt_runtime::kernels::Kernels;
+use pocketgpt_runtime::memory::Line;
+use pocketgpt_runtime::model::Gpt2;
+use pocketgpt_runtime::session::Session;
+use pocketgpt_runtime::workspace::{Plan, SessionOptions};
+use safetensors::{Dtype, SafeTensors};
+
+/// A path inside the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// The bundled checkpoint.
+pub fn bundled() -> PathBuf {
+    repository("examples/model")
+}
+
+/// A checkpoint converted into a temporary file.
+pub struct Converted {
+    file: MappedFile,
+    _folder: tempfile::TempDir,
+}
+
+impl Converted {
+    /// Converts with the checkpoint's tokenizer.
+    pub fn new(checkpoint: &Path, to: Encoding) -> Self {
+        Self::with(checkpoint, &ConvertOptions { to, ..ConvertOptions::default() })
+    }
+
+    /// Converts without a tokenizer.
+    pub fn without_tokenizer(checkpoint: &Path, to: Encoding) -> Self {
+        let tokenizer = TokenizerChoice::Skip;
+        Self::with(checkpoint, &ConvertOptions { to, tokenizer, ..ConvertOptions::default() })
+    }
+
+    fn with(checkpoint: &Path, options: &ConvertOptions) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("model.pgpt");
+        convert(checkpoint, &path, options, &mut ()).unwrap_or_else(|e| panic!("{e}"));
+        Self { file: MappedFile::open(&path).expect("just written"), _folder: folder }
+    }
+
+    /// The proven file.
+    pub fn file(&self) -> WeightFile<'_> {
+        WeightFile::new(self.file.bytes()).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// A model with the fastest kernels.
+    pub fn model(&self) -> Gpt2<'_> {
+        Gpt2::new(self.file(), Kernels::best())
+    }
+
+    /// A model with the kernels of an instruction set.
+    pub fn model_on(&self, isa: Isa) -> Gpt2<'_> {
+        Gpt2::new(self.file(), Kernels::for_isa(isa).expect("asked for what is available"))
+    }
+}
+
+/// Memory for a session.
+pub fn memory(model: &Gpt2<'_>, options: &SessionOptions) -> Vec<Line> {
+    zeroed_vec(Plan::new(model.config(), options).expect("possible options").lines())
+}
+
+/// Runs `f` with a session.
+pub fn with_session<T>(
+    model: Gpt2<'_>,
+    options: &SessionOptions,
+    f: impl FnOnce(&mut Session<'_, '_>) -> T,
+) -> T {
+    let mut memory = memory(&model, options);
+    f(&mut Session::new(model, options, &mut memory).expect("memory as planned"))
+}
+
+/// Tensors of a safetensors file.
+pub struct Golden {
+    bytes: Vec<u8>,
+}
+
+impl Golden {
+    /// Reads a file.
+    pub fn open(path: &Path) -> Self {
+        Self { bytes: std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())) }
+    }
+
+    fn tensor(&self, name: &str, dtype: Dtype) -> Vec<[u8; 4]> {
+        let tensors = SafeTensors::deserialize(&self.bytes).expect("a safetensors file");
+        let tensor = tensors.tensor(name).expect("a golden tensor");
+        assert_eq!(tensor.dtype(), dtype);
+        tensor.data().as_chunks().0.to_vec()
+    }
+
+    /// An f32 tensor.
+    pub fn f32s(&self, name: &str) -> Vec<f32> {
+        self.tensor(name, Dtype::F32).into_iter().map(f32::from_le_bytes).collect()
+    }
+
+    /// An i32 tensor of token ids.
+    pub fn ids(&self, name: &str) -> Vec<u32> {
+        self.tensor(name, Dtype::I32).into_iter().map(u32::from_le_bytes).collect()
+    }
+}
+
+/// Largest difference, and a panic where one is not a number.
+pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, |max, d| {
+        if d <= max {
+            max
+        } else {
+            assert!(!d.is_nan());
+            d
+        }
+    })
+}
+
+/// Numbers as bits, to compare exactly.
+pub fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}

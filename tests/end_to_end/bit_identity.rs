@@ -1,0 +1,133 @@
+//! The same bits on every instruction set, thread count and batch split.
+
+use pocketgpt_quantize::Encoding;
+use pocketgpt_runtime::KvType;
+use pocketgpt_runtime::isa::Isa;
+use pocketgpt_runtime::model::Gpt2;
+use pocketgpt_runtime::parallel::{Parallel, Serial};
+use pocketgpt_runtime::pool::ThreadPool;
+use pocketgpt_runtime::workspace::SessionOptions;
+use pocketgpt_tests::{Converted, Golden, bits, bundled, repository, with_session};
+
+/// Logits after every token, fed in pieces of these sizes (the last one again and again).
+fn logits(
+    model: Gpt2<'_>,
+    ids: &[u32],
+    kv: KvType,
+    par: &dyn Parallel,
+    pieces: &[usize],
+    batch: usize,
+) -> Vec<u32> {
+    let options = SessionOptions {
+        kv,
+        batch,
+        threads: par.threads(),
+        logit_rows: 5,
+        ..SessionOptions::new(model.config())
+    };
+    let mut out = Vec::new();
+    with_session(model, &options, |session| {
+        let (mut rest, mut pieces) = (ids, pieces.iter().copied());
+        let mut size = 1;
+        while !rest.is_empty() {
+            size = pieces.next().unwrap_or(size);
+            let (piece, others) = rest.split_at(size.min(rest.len()));
+            session.feed_all(piece, par, &mut |_, row| out.extend(bits(row))).unwrap();
+            rest = others;
+        }
+    });
+    out
+}
+
+/// Logits after every token, each from a cache that starts empty.
+fn logits_without_cache(model: Gpt2<'_>, ids: &[u32], kv: KvType) -> Vec<u32> {
+    let options = SessionOptions { kv, ..SessionOptions::new(model.config()) };
+    let mut out = Vec::new();
+    with_session(model, &options, |session| {
+        for n in 1..=ids.len() {
+            session.truncate(0);
+            out.extend(bits(session.feed(&ids[..n], &Serial).unwrap()));
+        }
+    });
+    out
+}
+
+fn check(name: &str, file: &Converted, kvs: &[KvType], ids: &[u32]) {
+    for &kv in kvs {
+        let scalar = file.model_on(Isa::Scalar);
+        let spec = logits(scalar, ids, kv, &Serial, &[1], 1);
+        assert!(spec.iter().all(|&x| f32::from_bits(x).is_finite()), "{name}");
+        for isa in Isa::available() {
+            let model = file.model_on(isa);
+            for threads in [1, 2, 4] {
+                let pool = ThreadPool::new(threads).unwrap();
+                let splits = [(&[1][..], 1), (&[ids.len()], 128), (&[3, 8, 1, 13], 5)];
+                // Scalar code is slow: more threads get one split each.
+                let skipped = if isa == Isa::Scalar { threads / 2 } else { 0 };
+                for (pieces, batch) in splits.into_iter().skip(skipped) {
+                    let ours = logits(model, ids, kv, &pool, pieces, batch);
+                    assert!(ours == spec, "{name} {kv} {isa} {threads} threads, pieces {pieces:?}");
+                }
+            }
+        }
+        assert!(logits_without_cache(file.model(), ids, kv) == spec, "{name} {kv} without cache");
+    }
+}
+
+#[test]
+fn bundled_model() {
+    let golden = Golden::open(&repository("tests/data/golden/forward.safetensors"));
+    let ids = &golden.ids("input_ids")[..29];
+    let all = [KvType::F32, KvType::F16, KvType::Q8];
+    for (to, kvs) in [
+        (Encoding::Q8, &all[2..]),
+        (Encoding::Q4, &all),
+        (Encoding::F32, &all[..1]),
+        (Encoding::F16, &all[1..2]),
+    ] {
+        check(to.name(), &Converted::new(&bundled(), to), kvs, ids);
+    }
+}
+
+#[test]
+fn odd_shapes() {
+    // Odd vocabularies, inputs that fill no group of 32, heads of 40 and 128.
+    for name in ["head-40", "n-inner-100", "head-128", "f32", "inverse-layer", "gelu", "silu"] {
+        let path = repository("tests/fixtures/variants").join(name);
+        let ids = Golden::open(&path.join("expected.safetensors")).ids("input_ids");
+        for to in [Encoding::Q8, Encoding::Q4] {
+            let kvs = [KvType::F32, KvType::F16, KvType::Q8];
+            check(name, &Converted::without_tokenizer(&path, to), &kvs, &ids);
+        }
+    }
+}
+
+#[test]
+fn a_sliding_window_does_not_depend_on_batches() {
+    let file = Converted::new(&bundled(), Encoding::Q4);
+    let ids: Vec<u32> = (0..150).map(|i| (i * 37 + 11) % 4095).collect();
+    let run = |isa, batch, pieces: &[usize]| {
+        let model = file.model_on(isa);
+        let options = SessionOptions {
+            kv: KvType::Q8,
+            window: 50,
+            batch,
+            ..SessionOptions::new(model.config())
+        };
+        let mut out = Vec::new();
+        with_session(model, &options, |session| {
+            let mut rest = &ids[..];
+            for &size in pieces {
+                let (piece, others) = rest.split_at(size);
+                out.extend(bits(session.feed(piece, &Serial).unwrap()));
+                rest = others;
+            }
+            out.extend(bits(session.feed(rest, &Serial).unwrap()));
+        });
+        out
+    };
+    let spec = run(Isa::Scalar, 1, &[40, 7, 5]);
+    for isa in Isa::available() {
+        assert!(run(isa, 64, &[40, 7, 5]) == spec, "{isa}");
+    }
+}
