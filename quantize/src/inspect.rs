@@ -185,6 +185,8 @@ fn inspect_file(path: &Path) -> Result<FileInspection, ConvertError> {
 }
 
 fn config_json(config: &Gpt2Config) -> Value {
+    // 1e-5 as it was written, not the f32 next to it as f64.
+    let epsilon: f64 = config.layer_norm_epsilon.to_string().parse().unwrap_or(f64::NAN);
     serde_json::json!({
         "vocab_size": config.vocab_size,
         "n_ctx": config.n_ctx,
@@ -196,7 +198,7 @@ fn config_json(config: &Gpt2Config) -> Value {
         "scale_attn_weights": config.scale_attn_weights,
         "scale_attn_by_inverse_layer_idx": config.scale_attn_by_inverse_layer_idx,
         "tie_word_embeddings": config.tied_head,
-        "layer_norm_epsilon": config.layer_norm_epsilon,
+        "layer_norm_epsilon": epsilon,
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_id,
     })
