@@ -9,6 +9,11 @@ use proptest::prelude::*;
 
 /// A row quantized and read back.
 fn round_trip(encoding: Encoding, row: &[f32], importance: Option<&[f32]>) -> Vec<f32> {
+    quantize(encoding, row, importance).0
+}
+
+/// A row quantized and read back, and its scale.
+fn quantize(encoding: Encoding, row: &[f32], importance: Option<&[f32]>) -> (Vec<f32>, f32) {
     let groups = tile::groups(row.len());
     let mut values = vec![99; groups * GROUP];
     let (scales, row_scale) = match encoding {
@@ -29,7 +34,7 @@ fn round_trip(encoding: Encoding, row: &[f32], importance: Option<&[f32]>) -> Ve
     assert!(values.iter().all(|q| *q != -128));
     assert!(values[row.len()..].iter().all(|q| *q == 0), "padding");
     let weight = |i: usize| f32::from(values[i]) * scales[i / GROUP] * row_scale;
-    (0..row.len()).map(weight).collect()
+    ((0..row.len()).map(weight).collect(), row_scale)
 }
 
 fn squared_error(row: &[f32], stored: &[f32], importance: Option<&[f32]>) -> f64 {
@@ -41,11 +46,13 @@ fn squared_error(row: &[f32], stored: &[f32], importance: Option<&[f32]>) -> f64
         .sum()
 }
 
-/// Error of one group with its own exact scale: the largest magnitude is the grid's largest.
-fn absmax_error(group: &[f32], levels: f32) -> f64 {
+/// Error of one group where the largest magnitude is the grid's largest, with a step that is an
+/// exact number or, as in a file, a multiple of the row's scale.
+fn absmax_error(group: &[f32], levels: f32, unit: Option<f32>) -> f64 {
     let amax = group.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-    let scale = amax / levels;
-    let stored: Vec<f32> = group.iter().map(|x| (x / scale).round() * scale).collect();
+    let step = amax / levels;
+    let step = unit.map_or(step, |unit| (step / unit).ceil() * unit);
+    let stored: Vec<f32> = group.iter().map(|x| (x / step).round() * step).collect();
     squared_error(group, &stored, None)
 }
 
@@ -67,15 +74,14 @@ fn no_group_is_worse_than_plain_rounding() {
         let (mut total, mut plain_total) = (0.0, 0.0);
         for seed in 0..50 {
             let row = weights(seed, 256);
-            let stored = round_trip(encoding, &row, None);
+            let (stored, row_scale) = quantize(encoding, &row, None);
             for (group, stored) in row.chunks(GROUP).zip(stored.chunks(GROUP)) {
-                let (error, plain) =
-                    (squared_error(group, stored, None), absmax_error(group, levels));
-                // Plain rounding has an exact scale here, the file an integer of 8 bits, which can
-                // miss a lucky one.
-                assert!(error <= plain * 1.05, "{encoding:?}: {error} > {plain}");
+                let error = squared_error(group, stored, None);
+                let plain = absmax_error(group, levels, Some(row_scale));
+                // Sums in f32 decide: they may take two errors for equal that are not quite.
+                assert!(error <= plain * 1.00001, "{encoding:?}: {error} > {plain}");
                 total += error;
-                plain_total += plain;
+                plain_total += absmax_error(group, levels, None);
             }
         }
         assert!(total < plain_total * least_gain, "{encoding:?}: {}", total / plain_total);
