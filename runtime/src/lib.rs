@@ -11,6 +11,21 @@ extern crate std;
 pub mod config;
 pub mod error;
 pub mod format;
+pub mod generate;
+pub mod isa;
+pub mod kernels;
+mod kv_cache;
 pub mod math;
+pub mod memory;
+pub mod model;
+mod nn;
+pub mod parallel;
+#[cfg(feature = "std")]
+pub mod pool;
 pub mod quant;
+pub mod sampling;
+pub mod session;
 pub mod tokenizer;
+pub mod workspace;
+
+pub use kv_cache::{KvType, UnknownKvType};

@@ -1,0 +1,309 @@
+//! Every set of kernels against the specification, bit for bit.
+
+use std::vec::Vec;
+use std::{println, vec};
+
+use super::*;
+use crate::quant::{pack_q4_block, pack_q8_block};
+
+/// A small generator; tests need numbers, not randomness.
+struct Numbers(u64);
+
+impl Numbers {
+    fn bits(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) as u32
+    }
+    fn below(&mut self, n: u32) -> u32 {
+        self.bits() % n
+    }
+    /// Between −1 and 1, now and then very large, very small or zero.
+    fn float(&mut self) -> f32 {
+        let x = self.bits() as f32 / (1u32 << 30) as f32 - 1.0;
+        match self.below(50) {
+            0 => 0.0,
+            1 => x * 1e4,
+            2 => x * 1e-6,
+            _ => x,
+        }
+    }
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.float()).collect()
+    }
+    fn int8(&mut self) -> i8 {
+        match self.below(8) {
+            0 => 127,
+            1 => -127,
+            _ => (self.below(255) as i32 - 127) as i8,
+        }
+    }
+}
+
+fn specification() -> Kernels {
+    Kernels::for_isa(Isa::Scalar).expect("always there")
+}
+
+/// The sets to test: all this CPU has. Those named in `POCKETGPT_REQUIRE_ISA` (separated by
+/// commas) must be among them.
+fn sets() -> Vec<Kernels> {
+    let sets: Vec<_> = Isa::available().filter_map(Kernels::for_isa).collect();
+    println!("covered: {:?}", sets.iter().map(Kernels::isa).collect::<Vec<_>>());
+    for name in std::env::var("POCKETGPT_REQUIRE_ISA").unwrap_or_default().split_terminator(',') {
+        let isa: Isa = name.parse().expect("POCKETGPT_REQUIRE_ISA");
+        assert!(sets.iter().any(|set| set.isa() == isa), "this CPU lacks the required {isa}");
+    }
+    sets
+}
+
+#[track_caller]
+fn assert_same_bits(isa: Isa, ours: &[f32], spec: &[f32]) {
+    assert_eq!(ours.len(), spec.len());
+    for (i, (a, b)) in ours.iter().zip(spec).enumerate() {
+        let equal = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+        assert!(equal, "{isa} at {i}: {a:e}, specification {b:e}");
+    }
+}
+
+/// Bytes that begin at a multiple of 64.
+fn aligned(bytes: &[u8]) -> Vec<crate::memory::Line> {
+    let mut lines = vec![crate::memory::Line::ZERO; bytes.len().div_ceil(64)];
+    bytemuck::cast_slice_mut::<_, u8>(&mut lines)[..bytes.len()].copy_from_slice(bytes);
+    lines
+}
+
+fn random_records(n: &mut Numbers, encoding: Encoding, blocks: usize, cols: usize) -> Vec<u8> {
+    let groups = tile::groups(cols);
+    let padded = groups * GROUP;
+    let mut out = Vec::new();
+    for _ in 0..blocks {
+        let mut record = vec![0u8; tile::record_len(encoding, cols)];
+        let row_scales: [f32; ROWS] = core::array::from_fn(|_| n.float());
+        match encoding {
+            Encoding::F32 => {
+                let values = n.floats(ROWS * cols);
+                record.copy_from_slice(bytemuck::cast_slice(&values));
+            }
+            Encoding::F16 => {
+                for x in record[..2 * ROWS * cols].as_chunks_mut::<2>().0 {
+                    *x = scalar::f32_to_f16(n.float()).to_le_bytes();
+                }
+            }
+            Encoding::Q8 => {
+                let values: Vec<i8> = (0..ROWS * padded).map(|_| n.int8()).collect();
+                let scales: Vec<u8> = (0..ROWS * groups).map(|_| n.bits() as u8).collect();
+                pack_q8_block(&values, &scales, &row_scales, &mut record);
+            }
+            Encoding::Q4 => {
+                let values: Vec<i8> = (0..ROWS * padded).map(|_| n.below(16) as i8 - 8).collect();
+                let scales: Vec<i8> = (0..ROWS * groups).map(|_| n.int8()).collect();
+                pack_q4_block(&values, &scales, &row_scales, &mut record);
+            }
+        }
+        out.extend(record);
+    }
+    out
+}
+
+fn matmul(set: Kernels, x: &[f32], m: usize, encoding: Encoding, records: &[u8]) -> Vec<f32> {
+    let cols = x.len() / m;
+    let width = records.len() / tile::record_len(encoding, cols) * ROWS;
+    let mut out = vec![f32::NAN; m * width];
+    let mut dst = Columns::new(&mut out, width);
+    let groups = tile::groups(cols);
+    let (mut q, mut scales, mut sums) =
+        (vec![0; m * groups * GROUP], vec![0.0; m * groups], vec![0; m * groups]);
+    for t in 0..m {
+        set.quantize(
+            &x[t * cols..(t + 1) * cols],
+            GROUP,
+            &mut q[t * groups * GROUP..(t + 1) * groups * GROUP],
+            &mut scales[t * groups..(t + 1) * groups],
+            &mut sums[t * groups..(t + 1) * groups],
+        );
+    }
+    let lhs = match encoding {
+        Encoding::F32 | Encoding::F16 => Lhs::Float(FloatLhs { x, m, cols }),
+        Encoding::Q8 | Encoding::Q4 => {
+            Lhs::Quant(QuantLhs { q: &q, scales: &scales, sums: &sums, m, groups })
+        }
+    };
+    set.matmul(&lhs, encoding, records, &mut dst);
+    out
+}
+
+const ENCODINGS: [Encoding; 4] = [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4];
+
+#[test]
+fn matrix_products() {
+    let mut n = Numbers(1);
+    for (blocks, cols) in [(1, 32), (1, 1), (2, 33), (3, 96), (1, 100), (2, 257)] {
+        for encoding in ENCODINGS {
+            let records = random_records(&mut n, encoding, blocks, cols);
+            let lines = aligned(&records);
+            let records = &bytemuck::cast_slice(&lines)[..records.len()];
+            for m in [1, 2, 3, 4, 5, 7, 8, 9, 13, 17] {
+                let x = n.floats(m * cols);
+                let spec = matmul(specification(), &x, m, encoding, records);
+                for set in sets() {
+                    assert_same_bits(set.isa(), &matmul(set, &x, m, encoding, records), &spec);
+                    // A row does not depend on how many are computed with it.
+                    let alone = matmul(set, &x[..cols], 1, encoding, records);
+                    assert_same_bits(set.isa(), &alone, &spec[..alone.len()]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn extreme_integers_stay_exact() {
+    for (encoding, fill) in [
+        (Encoding::Q8, 0x7f),
+        (Encoding::Q8, 0x81),
+        (Encoding::Q8, 0x80),
+        (Encoding::Q4, 0xff),
+        (Encoding::Q4, 0),
+    ] {
+        let cols = 64;
+        let mut record = vec![fill; tile::record_len(encoding, cols)];
+        for scale in record[..64].as_chunks_mut::<4>().0 {
+            *scale = 1.0f32.to_le_bytes();
+        }
+        record[64..128].fill(1);
+        let lines = aligned(&record);
+        let records: &[u8] = bytemuck::cast_slice(&lines);
+        for x in [vec![127.0; cols], vec![-127.0; cols]] {
+            let spec = matmul(specification(), &x, 1, encoding, records);
+            let (weight, _) = match encoding {
+                Encoding::Q8 => (f32::from(fill as i8), 0),
+                _ => (f32::from(fill & 15) - 8.0, 0),
+            };
+            assert_eq!(spec[0], weight * x[0] * cols as f32);
+            for set in sets() {
+                assert_same_bits(set.isa(), &matmul(set, &x, 1, encoding, records), &spec);
+            }
+        }
+    }
+}
+
+#[test]
+fn quantization() {
+    let mut n = Numbers(2);
+    for group in [32, 64, 16, 80] {
+        for len in [1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 256] {
+            let mut x = n.floats(len);
+            for case in 0..4 {
+                match case {
+                    1 => x.fill(0.0),
+                    2 => x[0] = f32::NAN,
+                    3 => x[len / 2] = f32::INFINITY,
+                    _ => {}
+                }
+                let run = |set: Kernels| {
+                    let groups = len.div_ceil(group);
+                    let (mut q, mut s, mut sum) =
+                        (vec![99; groups * group], vec![9.0; groups], vec![9; groups]);
+                    set.quantize(&x, group, &mut q, &mut s, &mut sum);
+                    (q, s, sum)
+                };
+                let spec = run(specification());
+                for set in sets() {
+                    let ours = run(set);
+                    assert_eq!(
+                        (&ours.0, &ours.2),
+                        (&spec.0, &spec.2),
+                        "{} {group} {len}",
+                        set.isa()
+                    );
+                    assert_same_bits(set.isa(), &ours.1, &spec.1);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn vectors() {
+    let mut n = Numbers(3);
+    for len in [1, 2, 15, 16, 17, 31, 32, 33, 100, 257] {
+        // Misaligned on purpose.
+        let x = n.floats(len + 1);
+        let (w, b) = (n.floats(len + 1), n.floats(len + 1));
+        let (x, w, b) = (&x[1..], &w[1..], &b[1..]);
+        let run = |set: Kernels| {
+            let mut out = Vec::new();
+            let mut y = vec![0.0; len];
+            set.layer_norm(x, w, b, 1e-5, &mut y);
+            out.extend(&y);
+            use Activation::*;
+            for activation in [GeluNew, Gelu, Relu, Silu] {
+                for factor in [1.0, 5.0, 100.0] {
+                    let mut y: Vec<f32> = x.iter().map(|x| x * factor).collect();
+                    set.activate(activation, &mut y);
+                    out.extend(y);
+                }
+            }
+            for factor in [1.0, 30.0] {
+                let mut y: Vec<f32> = x.iter().map(|x| x * factor).collect();
+                out.push(set.softmax_unnormalized(&mut y));
+                out.extend(y);
+            }
+            out
+        };
+        let spec = run(specification());
+        for set in sets() {
+            assert_same_bits(set.isa(), &run(set), &spec);
+        }
+    }
+}
+
+#[test]
+fn attention() {
+    let mut n = Numbers(4);
+    for hd in [32, 48, 64, 80, 128] {
+        for used in [1usize, 5, 16, 17, 63, 64, 100] {
+            let slots = used.next_multiple_of(64);
+            let (k, v) = (n.floats(slots * hd), n.floats(slots * hd));
+            let f16 = |x: &[f32]| x.iter().map(|&x| scalar::f32_to_f16(x)).collect::<Vec<_>>();
+            let (k16, v16) = (f16(&k), f16(&v));
+            let mut int8s = || (0..slots * hd).map(|_| n.int8()).collect::<Vec<_>>();
+            let (k8, v8) = (int8s(), int8s());
+            let (ks, vs) = (n.floats(slots), n.floats(slots));
+            let vs: Vec<f32> = vs.iter().map(|x| x.abs()).collect();
+            let query = n.floats(hd);
+            let query8: Vec<i8> = (0..hd).map(|_| n.int8()).collect();
+            let caches = [
+                HeadCache::F32 { keys: &k, values: &v },
+                HeadCache::F16 { keys: &k16, values: &v16 },
+                HeadCache::Q8 { keys: &k8, key_scales: &ks, values: &v8, value_scales: &vs },
+            ];
+            for cache in &caches {
+                let run = |set: Kernels| {
+                    let mut scores = vec![0.0; used.next_multiple_of(16)];
+                    let mut out = vec![0.0; hd];
+                    let q8 = matches!(cache, HeadCache::Q8 { .. });
+                    if q8 {
+                        set.scores_q8(&query8, cache, 1e-3, &mut scores);
+                    } else {
+                        set.scores(&query, cache, 0.125, &mut scores);
+                    }
+                    let mut all = scores.clone();
+                    let sum = set.softmax_unnormalized(&mut scores[..used]);
+                    let (mut high, mut low) = (vec![9; slots], vec![9; slots]);
+                    if q8 {
+                        let halves = (&mut high[..], &mut low[..]);
+                        set.values_q8(&scores[..used], cache, 1.0 / sum, halves, &mut out);
+                    } else {
+                        set.values(&scores[..used], cache, 1.0 / sum, &mut out);
+                    }
+                    all.extend(out);
+                    all
+                };
+                let spec = run(specification());
+                for set in sets() {
+                    assert_same_bits(set.isa(), &run(set), &spec);
+                }
+            }
+        }
+    }
+}

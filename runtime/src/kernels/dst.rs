@@ -1,0 +1,66 @@
+//! Where a matrix product goes: some columns of a row-major matrix.
+
+use core::marker::PhantomData;
+
+/// Exclusive access to columns of a `[rows][stride]` matrix, so that threads can fill disjoint
+/// columns of one matrix at the same time.
+#[derive(Debug)]
+pub struct Columns<'a> {
+    first: *mut f32,
+    stride: usize,
+    rows: usize,
+    width: usize,
+    matrix: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: (4) it stands for a `&mut [f32]` of its columns, which may change threads.
+unsafe impl Send for Columns<'_> {}
+
+impl<'a> Columns<'a> {
+    /// All columns of a matrix.
+    ///
+    /// # Panics
+    /// If the length is not a multiple of `stride`.
+    pub fn new(matrix: &'a mut [f32], stride: usize) -> Self {
+        assert!(matrix.len().is_multiple_of(stride));
+        let rows = matrix.len() / stride;
+        Self { first: matrix.as_mut_ptr(), stride, rows, width: stride, matrix: PhantomData }
+    }
+
+    /// The first `width` columns, and the others; more than there are gives all and none.
+    pub fn split_at(self, width: usize) -> (Self, Self) {
+        let width = width.min(self.width);
+        // The second may begin behind the last number when it is empty: a pointer that
+        // `row_mut` only makes an empty slice of.
+        let second =
+            Self { first: self.first.wrapping_add(width), width: self.width - width, ..self };
+        (Self { width, ..self }, second)
+    }
+
+    /// Rows of the matrix.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns that may be written.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The columns of one row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline(always)]
+    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        assert!(row < self.rows);
+        // SAFETY: (2) (3) `row` is below `rows` and the columns lie inside the stride, so the
+        // range is part of the matrix that `new` borrowed; (4) for as long as that borrow lasts
+        // the columns belong to this value alone, since `split_at` gives each to one half, and
+        // `self` is borrowed mutably.
+        unsafe {
+            let first = self.first.wrapping_add(row * self.stride);
+            core::slice::from_raw_parts_mut(first, self.width)
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Kernels of sixteen f32 lanes, written once and compiled for each instruction set.
+//!
+//! Every function is `inline(always)`: it must be inlined into a function that has the target
+//! features of `S`, or its operations would become calls.
+
+use super::scalar::group_scale;
+use super::{Columns, FloatLhs, VALUE_WEIGHT_MAX};
+use crate::math::{self, ROUND_MAGIC, Simd, max_tree, sum_tree};
+use crate::quant::tile::ROWS;
+
+/// Sixteen lanes, in one register or several.
+pub(super) trait Lanes: Simd {
+    fn load(self, from: &[f32; 16]) -> Self::F;
+    fn store(self, x: Self::F, to: &mut [f32; 16]);
+    /// Sixteen f16.
+    fn load_f16(self, from: &[u16; 16]) -> Self::F;
+    /// The low byte of each lane's bits.
+    fn store_low_bytes(self, x: Self::F, to: &mut [i8; 16]);
+    /// The lanes in memory.
+    #[inline(always)]
+    fn array(self, x: Self::F) -> [f32; 16] {
+        let mut out = [0.0; 16];
+        self.store(x, &mut out);
+        out
+    }
+}
+
+/// A number as it is stored in a cache or a weight file.
+pub(super) trait Stored: Copy {
+    fn load<S: Lanes>(s: S, from: &[Self; 16]) -> S::F;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn load<S: Lanes>(s: S, from: &[f32; 16]) -> S::F {
+        s.load(from)
+    }
+}
+
+impl Stored for u16 {
+    #[inline(always)]
+    fn load<S: Lanes>(s: S, from: &[u16; 16]) -> S::F {
+        s.load_f16(from)
+    }
+}
+
+/// The last numbers of a slice, fewer than sixteen, and `fill` behind them.
+#[inline(always)]
+fn padded(rest: &[f32], fill: f32) -> [f32; 16] {
+    let mut out = [fill; 16];
+    out[..rest.len()].copy_from_slice(rest);
+    out
+}
+
+#[inline(always)]
+pub(super) fn quantize<S: Lanes>(
+    s: S,
+    x: &[f32],
+    group: usize,
+    q: &mut [i8],
+    scales: &mut [f32],
+    sums: &mut [i32],
+) {
+    for (g, x) in x.chunks(group).enumerate() {
+        let (chunks, rest) = x.as_chunks::<16>();
+        let mut amax = s.splat(0.0);
+        for chunk in chunks {
+            amax = s.max(s.abs(s.load(chunk)), amax);
+        }
+        if !rest.is_empty() {
+            amax = s.max(s.abs(s.load(&padded(rest, 0.0))), amax);
+        }
+        let (scale, inverse) = group_scale(max_tree(s.array(amax)));
+        let to_int = |x: S::F| {
+            let scaled = s.mul(x, s.splat(inverse));
+            let clamped = s.min(s.max(scaled, s.splat(-127.0)), s.splat(127.0));
+            s.add(clamped, s.splat(ROUND_MAGIC))
+        };
+        let q = q[g * group..(g + 1) * group].as_chunks_mut::<16>().0;
+        for (chunk, q) in chunks.iter().zip(&mut *q) {
+            s.store_low_bytes(to_int(s.load(chunk)), q);
+        }
+        if !rest.is_empty() {
+            // Padding lanes quantize to zero, whatever the scale.
+            let mut last = [0; 16];
+            s.store_low_bytes(to_int(s.load(&padded(rest, 0.0))), &mut last);
+            last[rest.len()..].fill(0);
+            q[chunks.len()] = last;
+        }
+        let used = chunks.len() + usize::from(!rest.is_empty());
+        q[used..].as_flattened_mut().fill(0);
+        sums[g] = q[..used].as_flattened().iter().map(|&q| i32::from(q)).sum();
+        scales[g] = scale;
+    }
+}
+
+#[inline(always)]
+pub(super) fn layer_norm<S: Lanes>(
+    s: S,
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
+    let n = x.len() as f32;
+    let (chunks, rest) = x.as_chunks::<16>();
+    let mut sum = s.splat(0.0);
+    for chunk in chunks {
+        sum = s.add(sum, s.load(chunk));
+    }
+    let mut lanes = s.array(sum);
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    let mean = sum_tree(lanes) / n;
+    let mut squares = s.splat(0.0);
+    for chunk in chunks {
+        let d = s.sub(s.load(chunk), s.splat(mean));
+        squares = s.fma(d, d, squares);
+    }
+    let mut lanes = s.array(squares);
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = math::fma(x - mean, x - mean, *lane);
+    }
+    let inverse = 1.0 / math::sqrt(sum_tree(lanes) / n + eps);
+
+    let scale = |x: &[f32; 16], w: &[f32; 16], b: &[f32; 16]| {
+        let normal = s.mul(s.sub(s.load(x), s.splat(mean)), s.splat(inverse));
+        s.fma(normal, s.load(w), s.load(b))
+    };
+    let (weights, weight_rest) = weight.as_chunks::<16>();
+    let (biases, bias_rest) = bias.as_chunks::<16>();
+    let (outs, out_rest) = out.as_chunks_mut::<16>();
+    for (((x, w), b), out) in chunks.iter().zip(weights).zip(biases).zip(outs) {
+        s.store(scale(x, w, b), out);
+    }
+    if !rest.is_empty() {
+        let last = scale(&padded(rest, 0.0), &padded(weight_rest, 0.0), &padded(bias_rest, 0.0));
+        out_rest.copy_from_slice(&s.array(last)[..rest.len()]);
+    }
+}
+
+#[inline(always)]
+pub(super) fn pointwise<S: Lanes>(s: S, x: &mut [f32], f: impl Fn(S, S::F) -> S::F) {
+    let (chunks, rest) = x.as_chunks_mut::<16>();
+    for chunk in chunks {
+        s.store(f(s, s.load(chunk)), chunk);
+    }
+    if !rest.is_empty() {
+        let last = s.array(f(s, s.load(&padded(rest, 0.0))));
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+#[inline(always)]
+pub(super) fn softmax<S: Lanes>(s: S, x: &mut [f32]) -> f32 {
+    let (chunks, rest) = x.as_chunks_mut::<16>();
+    let mut max = s.splat(f32::NEG_INFINITY);
+    for chunk in &*chunks {
+        max = s.max(s.load(chunk), max);
+    }
+    if !rest.is_empty() {
+        max = s.max(s.load(&padded(rest, f32::NEG_INFINITY)), max);
+    }
+    let max = s.splat(max_tree(s.array(max)));
+    let mut sum = s.splat(0.0);
+    for chunk in chunks {
+        let e = math::exp(s, s.sub(s.load(chunk), max));
+        s.store(e, chunk);
+        sum = s.add(sum, e);
+    }
+    let mut lanes = s.array(sum);
+    if !rest.is_empty() {
+        let last = s.array(math::exp(s, s.sub(s.load(&padded(rest, 0.0)), max)));
+        rest.copy_from_slice(&last[..rest.len()]);
+        for (lane, &e) in lanes.iter_mut().zip(&*rest) {
+            *lane += e;
+        }
+    }
+    sum_tree(lanes)
+}
+
+/// Sixteen keys in lanes; two tiles at a time, since each is one long chain of additions.
+#[inline(always)]
+pub(super) fn scores_float<S: Lanes, T: Stored>(
+    s: S,
+    query: &[f32],
+    keys: &[T],
+    scale: f32,
+    scores: &mut [f32],
+) {
+    let tile = query.len() * ROWS;
+    for (pair, scores) in keys.chunks(2 * tile).zip(scores.chunks_mut(2 * ROWS)) {
+        let (first, second) = pair.split_at(tile);
+        let (scores, second_scores) = scores.as_chunks_mut::<16>().0.split_at_mut(1);
+        if second_scores.is_empty() || second.is_empty() {
+            let mut acc = s.splat(0.0);
+            for (&q, k) in query.iter().zip(first.as_chunks().0) {
+                acc = s.fma(s.splat(q), T::load(s, k), acc);
+            }
+            s.store(s.mul(acc, s.splat(scale)), &mut scores[0]);
+            continue;
+        }
+        let (mut a, mut b) = (s.splat(0.0), s.splat(0.0));
+        let tiles = first.as_chunks().0.iter().zip(second.as_chunks().0);
+        for (&q, (k_a, k_b)) in query.iter().zip(tiles) {
+            a = s.fma(s.splat(q), T::load(s, k_a), a);
+            b = s.fma(s.splat(q), T::load(s, k_b), b);
+        }
+        s.store(s.mul(a, s.splat(scale)), &mut scores[0]);
+        s.store(s.mul(b, s.splat(scale)), &mut second_scores[0]);
+    }
+}
+
+/// Sixteen dimensions in lanes, up to four times sixteen at once.
+#[inline(always)]
+pub(super) fn values_float<S: Lanes, T: Stored>(
+    s: S,
+    weights: &[f32],
+    scale: f32,
+    values: &[T],
+    out: &mut [f32],
+) {
+    let row = out.len() / 16;
+    let rows = values.as_chunks::<16>().0;
+    let outs = out.as_chunks_mut::<16>().0;
+    let mut first = 0;
+    while first + 4 <= row {
+        let mut acc = [s.splat(0.0); 4];
+        for (&w, value) in weights.iter().zip(rows.chunks_exact(row)) {
+            let value: &[[T; 16]; 4] = value[first..].first_chunk().expect("four chunks");
+            for i in 0..4 {
+                acc[i] = s.fma(s.splat(w), T::load(s, &value[i]), acc[i]);
+            }
+        }
+        for i in 0..4 {
+            s.store(s.mul(acc[i], s.splat(scale)), &mut outs[first + i]);
+        }
+        first += 4;
+    }
+    for d in first..row {
+        let mut acc = s.splat(0.0);
+        for (&w, value) in weights.iter().zip(rows.chunks_exact(row)) {
+            acc = s.fma(s.splat(w), T::load(s, &value[d]), acc);
+        }
+        s.store(s.mul(acc, s.splat(scale)), &mut outs[d]);
+    }
+}
+
+#[inline(always)]
+pub(super) fn weigh_values<S: Lanes>(
+    s: S,
+    weights: &[f32],
+    value_scales: &[f32],
+    high: &mut [u8],
+    low: &mut [u8],
+) -> f32 {
+    let (chunks, rest) = weights.as_chunks::<16>();
+    let (scales, scales_rest) = value_scales[..weights.len()].as_chunks::<16>();
+    let product = |w: &[f32; 16], v: &[f32; 16]| s.mul(s.load(w), s.load(v));
+    let last = || product(&padded(rest, 0.0), &padded(scales_rest, 0.0));
+    let mut max = s.splat(0.0);
+    for (w, v) in chunks.iter().zip(scales) {
+        max = s.max(product(w, v), max);
+    }
+    if !rest.is_empty() {
+        max = s.max(last(), max);
+    }
+    let max = max_tree(s.array(max));
+    let (unit, inverse) = if max < super::scalar::TINY {
+        (0.0, 0.0)
+    } else {
+        (max * (1.0 / VALUE_WEIGHT_MAX), VALUE_WEIGHT_MAX / max)
+    };
+    let split = |product: S::F, high: &mut [u8; 16], low: &mut [u8; 16]| {
+        let scaled = s.mul(product, s.splat(inverse));
+        let clamped = s.min(s.max(scaled, s.splat(0.0)), s.splat(VALUE_WEIGHT_MAX));
+        let integers = s.array(s.add(clamped, s.splat(ROUND_MAGIC)));
+        for i in 0..16 {
+            let bits = integers[i].to_bits();
+            (high[i], low[i]) = ((bits >> 7) as u8 & 127, bits as u8 & 127);
+        }
+    };
+    let (highs, lows) = (high.as_chunks_mut().0, low.as_chunks_mut().0);
+    for (i, (w, v)) in chunks.iter().zip(scales).enumerate() {
+        split(product(w, v), &mut highs[i], &mut lows[i]);
+    }
+    if !rest.is_empty() {
+        split(last(), &mut highs[chunks.len()], &mut lows[chunks.len()]);
+    }
+    unit
+}
+
+/// f32 or f16 weights: sixteen rows in lanes, `TOKENS` chains side by side.
+#[inline(always)]
+pub(super) fn matmul_float<S: Lanes, T: Stored, const TOKENS: usize>(
+    s: S,
+    lhs: &FloatLhs<'_>,
+    record_len: usize,
+    records: &[T],
+    dst: &mut Columns<'_>,
+) {
+    for (block, record) in records.chunks_exact(record_len).enumerate() {
+        let weights = &record.as_chunks::<16>().0[..lhs.cols];
+        let mut t = 0;
+        while t + TOKENS <= lhs.m {
+            let x: [&[f32]; TOKENS] =
+                core::array::from_fn(|i| &lhs.x[(t + i) * lhs.cols..][..lhs.cols]);
+            let mut acc = [s.splat(0.0); TOKENS];
+            for (k, w) in weights.iter().enumerate() {
+                let w = T::load(s, w);
+                for i in 0..TOKENS {
+                    acc[i] = s.fma(s.splat(x[i][k]), w, acc[i]);
+                }
+            }
+            for (i, &acc) in acc.iter().enumerate() {
+                store_block(s, acc, dst.row_mut(t + i), block);
+            }
+            t += TOKENS;
+        }
+        for t in t..lhs.m {
+            let x = &lhs.x[t * lhs.cols..][..lhs.cols];
+            let mut acc = s.splat(0.0);
+            for (&x, w) in x.iter().zip(weights) {
+                acc = s.fma(s.splat(x), T::load(s, w), acc);
+            }
+            store_block(s, acc, dst.row_mut(t), block);
+        }
+    }
+}
+
+#[inline(always)]
+fn store_block<S: Lanes>(s: S, x: S::F, row: &mut [f32], block: usize) {
+    s.store(x, &mut row.as_chunks_mut().0[block]);
+}

@@ -1,0 +1,358 @@
+//! The inner loops, one set per instruction set, chosen once at start.
+//!
+//! [`scalar`] is the specification. Every other set gives the same bits: integer sums are exact,
+//! each output row accumulates its groups in order with fused multiply-add, and sums over a vector
+//! use sixteen virtual lanes and one fixed tree ([`crate::math::sum_tree`]).
+//!
+//! [`Kernels`] is a table of function pointers behind safe methods that check every length, so a
+//! kernel may rely on them.
+#![allow(unsafe_code)]
+
+pub mod dst;
+mod generic;
+pub mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(test)]
+mod conformance;
+
+pub use dst::Columns;
+
+use crate::config::Activation;
+use crate::format::Encoding;
+use crate::isa::Isa;
+use crate::quant::tile::{self, GROUP, ROWS};
+
+/// Activations of `m` tokens, quantized in groups of 32: `x = q · scale`.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantLhs<'a> {
+    /// `[m][groups * 32]`, each in ±127
+    pub q: &'a [i8],
+    /// `[m][groups]`
+    pub scales: &'a [f32],
+    /// `[m][groups]`: sums of `q`
+    pub sums: &'a [i32],
+    /// Tokens.
+    pub m: usize,
+    /// Groups of 32 inputs.
+    pub groups: usize,
+}
+
+/// Activations of `m` tokens in f32, `[m][cols]`.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatLhs<'a> {
+    /// `[m][cols]`
+    pub x: &'a [f32],
+    /// Tokens.
+    pub m: usize,
+    /// Inputs.
+    pub cols: usize,
+}
+
+/// Left-hand side of a matrix product, in the form that the weights' encoding asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Lhs<'a> {
+    /// For f32 and f16 weights.
+    Float(FloatLhs<'a>),
+    /// For q8 and q4 weights.
+    Quant(QuantLhs<'a>),
+}
+
+/// Keys and values of one head, as far as they are written.
+///
+/// `hd` is the head size rounded up to a multiple of 16, `slots` a multiple of 64.
+#[derive(Clone, Copy, Debug)]
+pub enum HeadCache<'a> {
+    /// f32
+    F32 {
+        /// `[slots / 16][hd][16]`
+        keys: &'a [f32],
+        /// `[slots][hd]`
+        values: &'a [f32],
+    },
+    /// f16 bits
+    F16 {
+        /// `[slots / 16][hd][16]`
+        keys: &'a [u16],
+        /// `[slots][hd]`
+        values: &'a [u16],
+    },
+    /// int8 with one scale per vector
+    Q8 {
+        /// `[slots / 16][hd / 4][16][4]`
+        keys: &'a [i8],
+        /// `[slots]`
+        key_scales: &'a [f32],
+        /// `[slots / 4][hd][4]`
+        values: &'a [i8],
+        /// `[slots]`
+        value_scales: &'a [f32],
+    },
+}
+
+/// Largest weight of a value in q8 attention: 127 · 128, so that both 7-bit halves fit an i8.
+pub(crate) const VALUE_WEIGHT_MAX: f32 = 16_256.0;
+
+type MatmulQuant = unsafe fn(&QuantLhs<'_>, &[u8], &mut Columns<'_>);
+type MatmulFloat = unsafe fn(&FloatLhs<'_>, &[u8], &mut Columns<'_>);
+type Quantize = unsafe fn(&[f32], usize, &mut [i8], &mut [f32], &mut [i32]);
+type LayerNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
+type Pointwise = unsafe fn(&mut [f32]);
+type ScoresFloat<T> = unsafe fn(&[f32], &[T], f32, &mut [f32]);
+type ScoresQ8 = unsafe fn(&[i8], f32, &[i8], &[f32], &mut [f32]);
+type Softmax = unsafe fn(&mut [f32]) -> f32;
+type ValuesFloat<T> = unsafe fn(&[f32], f32, &[T], &mut [f32]);
+type WeighValues = unsafe fn(&[f32], &[f32], &mut [u8], &mut [u8]) -> f32;
+type ValuesQ8 = unsafe fn(&[u8], &[u8], f32, &[i8], &mut [f32]);
+
+/// The entries of a set of kernels; what each computes is said in [`scalar`].
+struct Table {
+    isa: Isa,
+    matmul_q8: MatmulQuant,
+    matmul_q4: MatmulQuant,
+    matmul_f32: MatmulFloat,
+    matmul_f16: MatmulFloat,
+    quantize: Quantize,
+    layer_norm: LayerNorm,
+    gelu_new: Pointwise,
+    gelu: Pointwise,
+    relu: Pointwise,
+    silu: Pointwise,
+    scores_f32: ScoresFloat<f32>,
+    scores_f16: ScoresFloat<u16>,
+    scores_q8: ScoresQ8,
+    softmax: Softmax,
+    values_f32: ValuesFloat<f32>,
+    values_f16: ValuesFloat<u16>,
+    weigh_values: WeighValues,
+    values_q8: ValuesQ8,
+}
+
+/// A set of kernels that this CPU can run: having one is the proof.
+#[derive(Clone, Copy)]
+pub struct Kernels {
+    table: &'static Table,
+}
+
+impl core::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Kernels").field(&self.isa()).finish()
+    }
+}
+
+impl Kernels {
+    /// The kernels of an instruction set, if this CPU has it.
+    pub fn for_isa(isa: Isa) -> Option<Self> {
+        // SAFETY: (1) the CPU has just been asked.
+        isa.is_available().then(|| unsafe { Self::for_isa_unchecked(isa) }).flatten()
+    }
+
+    /// The kernels of the fastest instruction set of this CPU.
+    pub fn best() -> Self {
+        Self::for_isa(Isa::best()).unwrap_or(Self { table: &scalar::TABLE })
+    }
+
+    /// The kernels of an instruction set, for callers without `std` who know their CPU. `None`
+    /// on an architecture that has no such instructions.
+    ///
+    /// # Safety
+    /// 1. The CPU has the instructions of `isa`.
+    pub unsafe fn for_isa_unchecked(isa: Isa) -> Option<Self> {
+        let table = match isa {
+            Isa::Scalar => &scalar::TABLE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &x86_64::avx2::TABLE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => &x86_64::avx512vnni::TABLE,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => return None,
+        };
+        Some(Self { table })
+    }
+
+    /// Which instruction set these are for.
+    pub fn isa(&self) -> Isa {
+        self.table.isa
+    }
+
+    /// `dst[t][n] = Σ_k lhs[t][k] · w[n][k]` for the rows of `records`, a whole number of records
+    /// of 16 rows each.
+    ///
+    /// # Panics
+    /// If lengths do not fit each other, or the form of `lhs` not the encoding.
+    pub fn matmul(&self, lhs: &Lhs<'_>, encoding: Encoding, records: &[u8], dst: &mut Columns<'_>) {
+        let table = self.table;
+        match (lhs, encoding) {
+            (Lhs::Float(lhs), Encoding::F32 | Encoding::F16) => {
+                assert!(lhs.cols > 0 && lhs.x.len() == lhs.m * lhs.cols);
+                check_records(records, encoding, lhs.cols, lhs.m, dst);
+                let kernel = match encoding {
+                    Encoding::F32 => table.matmul_f32,
+                    _ => table.matmul_f16,
+                };
+                // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+                unsafe { kernel(lhs, records, dst) }
+            }
+            (Lhs::Quant(lhs), Encoding::Q8 | Encoding::Q4) => {
+                let cols = lhs.groups * GROUP;
+                assert!(cols > 0 && lhs.q.len() == lhs.m * cols);
+                assert!(lhs.scales.len() == lhs.m * lhs.groups);
+                assert!(lhs.sums.len() == lhs.m * lhs.groups);
+                check_records(records, encoding, cols, lhs.m, dst);
+                let kernel = match encoding {
+                    Encoding::Q8 => table.matmul_q8,
+                    _ => table.matmul_q4,
+                };
+                // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+                unsafe { kernel(lhs, records, dst) }
+            }
+            _ => panic!("the left-hand side does not fit the weights' encoding"),
+        }
+    }
+
+    /// Quantizes `x` in groups of `group` numbers; `group` is a multiple of 16 and the last group
+    /// may be short. `q` is `[groups][group]`, and zero behind the end of `x`.
+    ///
+    /// # Panics
+    /// If lengths do not fit each other.
+    pub fn quantize(
+        &self,
+        x: &[f32],
+        group: usize,
+        q: &mut [i8],
+        scales: &mut [f32],
+        sums: &mut [i32],
+    ) {
+        let groups = x.len().div_ceil(group);
+        assert!(group.is_multiple_of(16) && q.len() == groups * group);
+        assert!(scales.len() == groups && sums.len() == groups);
+        // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+        unsafe { (self.table.quantize)(x, group, q, scales, sums) }
+    }
+
+    /// `out = (x − mean) / √(variance + eps) · weight + bias`
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn layer_norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+        let n = x.len();
+        assert!(n > 0 && weight.len() == n && bias.len() == n && out.len() == n);
+        // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+        unsafe { (self.table.layer_norm)(x, weight, bias, eps, out) }
+    }
+
+    /// The MLP's pointwise function, in place.
+    pub fn activate(&self, activation: Activation, x: &mut [f32]) {
+        let kernel = match activation {
+            Activation::GeluNew => self.table.gelu_new,
+            Activation::Gelu => self.table.gelu,
+            Activation::Relu => self.table.relu,
+            Activation::Silu => self.table.silu,
+        };
+        // SAFETY: (1) `self` proves the CPU; (2) any length will do.
+        unsafe { kernel(x) }
+    }
+
+    /// `scores[slot] = query · key[slot] · scale` for every slot of `scores`, a multiple of 16.
+    /// `query` is padded to the cache's head size.
+    ///
+    /// # Panics
+    /// If lengths do not fit each other, or the cache is q8.
+    pub fn scores(&self, query: &[f32], cache: &HeadCache<'_>, scale: f32, scores: &mut [f32]) {
+        let needed = query.len() * scores.len();
+        assert!(query.len().is_multiple_of(16) && scores.len().is_multiple_of(ROWS));
+        match cache {
+            HeadCache::F32 { keys, .. } => {
+                assert!(keys.len() >= needed);
+                // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+                unsafe { (self.table.scores_f32)(query, keys, scale, scores) }
+            }
+            HeadCache::F16 { keys, .. } => {
+                assert!(keys.len() >= needed);
+                // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+                unsafe { (self.table.scores_f16)(query, keys, scale, scores) }
+            }
+            HeadCache::Q8 { .. } => panic!("a q8 cache takes quantized queries"),
+        }
+    }
+
+    /// The same for a q8 cache; `scale` includes the query's.
+    ///
+    /// # Panics
+    /// If lengths do not fit each other, or the cache is not q8.
+    pub fn scores_q8(&self, query: &[i8], cache: &HeadCache<'_>, scale: f32, scores: &mut [f32]) {
+        let HeadCache::Q8 { keys, key_scales, .. } = cache else {
+            panic!("only a q8 cache takes quantized queries")
+        };
+        assert!(query.len().is_multiple_of(16) && scores.len().is_multiple_of(ROWS));
+        assert!(keys.len() >= query.len() * scores.len() && key_scales.len() >= scores.len());
+        // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+        unsafe { (self.table.scores_q8)(query, scale, keys, key_scales, scores) }
+    }
+
+    /// `x = exp(x − max x)`, in place; returns the sum.
+    pub fn softmax_unnormalized(&self, x: &mut [f32]) -> f32 {
+        // SAFETY: (1) `self` proves the CPU; (2) any length will do.
+        unsafe { (self.table.softmax)(x) }
+    }
+
+    /// `out = Σ_slot weights[slot] · value[slot] · scale`, over the slots of `weights`.
+    ///
+    /// # Panics
+    /// If lengths do not fit each other, or the cache is q8.
+    pub fn values(&self, weights: &[f32], cache: &HeadCache<'_>, scale: f32, out: &mut [f32]) {
+        let needed = weights.len() * out.len();
+        assert!(out.len().is_multiple_of(16));
+        match cache {
+            HeadCache::F32 { values, .. } => {
+                assert!(values.len() >= needed);
+                // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+                unsafe { (self.table.values_f32)(weights, scale, values, out) }
+            }
+            HeadCache::F16 { values, .. } => {
+                assert!(values.len() >= needed);
+                // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+                unsafe { (self.table.values_f16)(weights, scale, values, out) }
+            }
+            HeadCache::Q8 { .. } => panic!("a q8 cache takes integer weights"),
+        }
+    }
+
+    /// The same for a q8 cache: the weights, times the values' scales, become 14-bit integers
+    /// relative to the largest. `high` and `low` are scratch for `weights.len()` bytes rounded up
+    /// to a multiple of 16.
+    ///
+    /// # Panics
+    /// If lengths do not fit each other, or the cache is not q8.
+    pub fn values_q8(
+        &self,
+        weights: &[f32],
+        cache: &HeadCache<'_>,
+        scale: f32,
+        (high, low): (&mut [u8], &mut [u8]),
+        out: &mut [f32],
+    ) {
+        let HeadCache::Q8 { values, value_scales, .. } = cache else {
+            panic!("only a q8 cache takes integer weights")
+        };
+        let slots = weights.len().next_multiple_of(16);
+        assert!(out.len().is_multiple_of(16) && values.len() >= slots * out.len());
+        assert!(value_scales.len() >= weights.len() && high.len() >= slots && low.len() >= slots);
+        let (high, low) = (&mut high[..slots], &mut low[..slots]);
+        // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+        unsafe {
+            let unit = (self.table.weigh_values)(weights, value_scales, high, low);
+            (self.table.values_q8)(high, low, unit * scale, values, out);
+        }
+    }
+}
+
+/// Proves that the records are whole and the destination has a column for each of their rows.
+fn check_records(records: &[u8], encoding: Encoding, cols: usize, m: usize, dst: &mut Columns<'_>) {
+    let record = tile::record_len(encoding, cols);
+    assert!(records.len().is_multiple_of(record));
+    assert!((records.as_ptr() as usize).is_multiple_of(64));
+    assert_eq!(dst.width(), records.len() / record * ROWS);
+    assert_eq!(dst.rows(), m);
+}

@@ -1,0 +1,221 @@
+//! Keys and values of past positions, a ring over caller storage.
+
+use core::fmt;
+use core::str::FromStr;
+
+use crate::config::Gpt2Config;
+use crate::kernels::{HeadCache, Kernels, scalar};
+use crate::memory::Line;
+use crate::quant::tile::{ROWS, q8_index};
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvType {
+    /// f32
+    F32,
+    /// f16
+    F16,
+    /// int8 with one scale per head vector; attention works in integers.
+    Q8,
+}
+
+impl KvType {
+    /// Name for `--kv` and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+        }
+    }
+
+    const fn width(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+            Self::Q8 => 1,
+        }
+    }
+}
+
+impl fmt::Display for KvType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for KvType {
+    type Err = UnknownKvType;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKvType> {
+        [Self::F32, Self::F16, Self::Q8]
+            .into_iter()
+            .find(|kv| kv.name() == name)
+            .ok_or(UnknownKvType)
+    }
+}
+
+/// A name that is no cache type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownKvType;
+
+impl fmt::Display for UnknownKvType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown cache type, expected f32, f16 or q8")
+    }
+}
+
+impl core::error::Error for UnknownKvType {}
+
+/// Sizes of a cache: per layer and head keys, values, and in q8 their scales.
+///
+/// Keys lie in tiles of 16 slots, as weights do in tiles of 16 rows, so that a score is a row of a
+/// matrix product; values lie so that dimensions are in lanes. See [`HeadCache`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KvLayout {
+    kv: KvType,
+    heads: usize,
+    layers: usize,
+    /// Head size of the model.
+    head_dim: usize,
+    /// Head size rounded up to a multiple of 16.
+    hd: usize,
+    /// Slots rounded up to a multiple of 64.
+    slots: usize,
+}
+
+impl KvLayout {
+    pub(crate) fn new(config: &Gpt2Config, kv: KvType, window: usize) -> Self {
+        Self {
+            kv,
+            heads: config.n_head as usize,
+            layers: config.n_layer as usize,
+            head_dim: config.head_dim(),
+            hd: config.head_dim().next_multiple_of(16),
+            slots: window.next_multiple_of(64),
+        }
+    }
+
+    pub(crate) fn kv(&self) -> KvType {
+        self.kv
+    }
+
+    pub(crate) fn padded_head_dim(&self) -> usize {
+        self.hd
+    }
+
+    pub(crate) fn padded_slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Bytes of keys, and of values, of one head.
+    const fn vectors_len(&self) -> usize {
+        self.slots * self.hd * self.kv.width()
+    }
+
+    const fn scales_len(&self) -> usize {
+        match self.kv {
+            KvType::Q8 => 4 * self.slots,
+            _ => 0,
+        }
+    }
+
+    /// Lines of one head of one layer.
+    pub(crate) const fn head_lines(&self) -> usize {
+        Line::count_for(2 * self.vectors_len() + 2 * self.scales_len())
+    }
+
+    /// Lines of one layer.
+    pub(crate) const fn layer_lines(&self) -> usize {
+        self.heads * self.head_lines()
+    }
+
+    /// Lines of the whole cache; `None` on overflow.
+    pub(crate) fn lines(&self) -> Option<usize> {
+        let bytes = self.slots.checked_mul(self.hd * self.kv.width() * 2 + 8)?;
+        Line::count_for(bytes).checked_mul(self.heads * self.layers)?;
+        Some(self.layers * self.layer_lines())
+    }
+
+    /// A view of one head's lines.
+    pub(crate) fn view<'a>(&self, head: &'a [Line]) -> HeadCache<'a> {
+        let bytes: &[u8] = bytemuck::cast_slice(head);
+        let (keys, rest) = bytes.split_at(self.vectors_len());
+        let (values, rest) = rest.split_at(self.vectors_len());
+        match self.kv {
+            KvType::F32 => HeadCache::F32 {
+                keys: bytemuck::cast_slice(keys),
+                values: bytemuck::cast_slice(values),
+            },
+            KvType::F16 => HeadCache::F16 {
+                keys: bytemuck::cast_slice(keys),
+                values: bytemuck::cast_slice(values),
+            },
+            KvType::Q8 => {
+                let (key_scales, rest) = rest.split_at(self.scales_len());
+                HeadCache::Q8 {
+                    keys: bytemuck::cast_slice(keys),
+                    key_scales: bytemuck::cast_slice(key_scales),
+                    values: bytemuck::cast_slice(values),
+                    value_scales: bytemuck::cast_slice(&rest[..self.scales_len()]),
+                }
+            }
+        }
+    }
+
+    /// Writes the key and value of one slot of a head. `key` and `value` have the model's head
+    /// size; `quantized` is scratch for one padded head vector.
+    pub(crate) fn store(
+        &self,
+        kernels: &Kernels,
+        head: &mut [Line],
+        slot: usize,
+        (key, value): (&[f32], &[f32]),
+        quantized: &mut [i8],
+    ) {
+        debug_assert!(slot < self.slots && key.len() == self.head_dim);
+        let hd = self.hd;
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(head);
+        let (keys, rest) = bytes.split_at_mut(self.vectors_len());
+        let (values, rest) = rest.split_at_mut(self.vectors_len());
+        let key_at = |d: usize| slot / ROWS * (hd * ROWS) + d * ROWS + slot % ROWS;
+        match self.kv {
+            KvType::F32 => {
+                let (keys, values): (&mut [f32], &mut [f32]) =
+                    (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
+                for (d, &x) in key.iter().enumerate() {
+                    keys[key_at(d)] = x;
+                }
+                values[slot * hd..][..value.len()].copy_from_slice(value);
+            }
+            KvType::F16 => {
+                let (keys, values): (&mut [u16], &mut [u16]) =
+                    (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
+                for (d, &x) in key.iter().enumerate() {
+                    keys[key_at(d)] = scalar::f32_to_f16(x);
+                }
+                for (d, &x) in value.iter().enumerate() {
+                    values[slot * hd + d] = scalar::f32_to_f16(x);
+                }
+            }
+            KvType::Q8 => {
+                let (key_scales, rest) = rest.split_at_mut(self.scales_len());
+                let key_scales: &mut [f32] = bytemuck::cast_slice_mut(key_scales);
+                let value_scales: &mut [f32] =
+                    bytemuck::cast_slice_mut(&mut rest[..self.scales_len()]);
+                let quantized = &mut quantized[..hd];
+                kernels.quantize(key, hd, quantized, &mut key_scales[slot..=slot], &mut [0]);
+                let tile = &mut keys[slot / ROWS * (hd * ROWS)..][..hd * ROWS];
+                for (d, four) in quantized.as_chunks::<4>().0.iter().enumerate() {
+                    tile[q8_index(slot % ROWS, 4 * d)..][..4]
+                        .copy_from_slice(bytemuck::cast_slice(four));
+                }
+                kernels.quantize(value, hd, quantized, &mut value_scales[slot..=slot], &mut [0]);
+                let row = &mut values[slot / 4 * (hd * 4)..][..hd * 4];
+                for (four, &q) in row.as_chunks_mut::<4>().0.iter_mut().zip(&*quantized) {
+                    four[slot % 4] = q as u8;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Causal self-attention over the cache, split between threads by heads.
+
+use crate::kernels::{Columns, Kernels};
+use crate::kv_cache::{KvLayout, KvType};
+use crate::memory::Line;
+use crate::parallel::{Parallel, scatter, share};
+use crate::quant::tile::ROWS;
+
+/// What a thread needs for one query at a time.
+pub(crate) struct HeadScratch<'m> {
+    /// `[hd]`: a query, padded with zeros.
+    pub(crate) query: &'m mut [f32],
+    /// `[hd]`: the weighted sum of values.
+    pub(crate) sum: &'m mut [f32],
+    /// `[hd]`
+    pub(crate) quantized: &'m mut [i8],
+    /// `[slots]`: scores, then weights.
+    pub(crate) scores: &'m mut [f32],
+    /// `[slots]`: high halves of integer weights.
+    pub(crate) high: &'m mut [u8],
+    /// `[slots]`: low halves.
+    pub(crate) low: &'m mut [u8],
+}
+
+/// One layer's attention.
+pub(crate) struct Attention<'a> {
+    pub(crate) kernels: &'a Kernels,
+    pub(crate) layout: &'a KvLayout,
+    /// What scores are multiplied with.
+    pub(crate) scale: f32,
+    pub(crate) head_dim: usize,
+    pub(crate) heads: usize,
+    /// Position of the batch's first token.
+    pub(crate) position: usize,
+    /// Slots of the ring.
+    pub(crate) window: usize,
+}
+
+impl Attention<'_> {
+    /// Slots that the token at `position` sees: its own and those before it.
+    fn visible(&self, position: usize) -> usize {
+        (position + 1).min(self.window)
+    }
+
+    /// Query, key or value (`part` 0, 1, 2) of a head in one row of `c_attn`'s output.
+    fn part<'q>(&self, row: &'q [f32], part: usize, head: usize) -> &'q [f32] {
+        &row[(part * self.heads + head) * self.head_dim..][..self.head_dim]
+    }
+
+    /// Stores the batch's keys and values in the cache, and writes what its queries find to `out`.
+    ///
+    /// `qkv` is `[m][3 n_embd, rounded up to 16]`, `cache` the layer's lines, `out` `[m][n_embd]`.
+    pub(crate) fn run(
+        &self,
+        par: &dyn Parallel,
+        qkv: &[f32],
+        qkv_stride: usize,
+        cache: &mut [Line],
+        scratch: &mut [HeadScratch<'_>],
+        out: &mut [f32],
+    ) {
+        let threads = par.threads();
+        let head_lines = self.layout.head_lines();
+        let mut cache = Some(cache);
+        let mut columns = Some(Columns::new(out, self.heads * self.head_dim));
+        let parts = scratch[..threads].iter_mut().enumerate().map(|(thread, scratch)| {
+            let heads = share(self.heads, threads, thread);
+            let (mine, rest) =
+                cache.take().expect("put back below").split_at_mut(heads.len() * head_lines);
+            cache = Some(rest);
+            let (out, rest) =
+                columns.take().expect("put back below").split_at(heads.len() * self.head_dim);
+            columns = Some(rest);
+            (heads, mine, scratch, out)
+        });
+        scatter(par, parts, |(heads, cache, scratch, mut out)| {
+            for (i, (head, cache)) in heads.zip(cache.chunks_exact_mut(head_lines)).enumerate() {
+                self.store(qkv, qkv_stride, head, cache, scratch);
+                for (t, row) in qkv.chunks_exact(qkv_stride).enumerate() {
+                    let query = self.part(row, 0, head);
+                    self.attend(query, self.position + t, cache, scratch);
+                    out.row_mut(t)[i * self.head_dim..][..self.head_dim]
+                        .copy_from_slice(&scratch.sum[..self.head_dim]);
+                }
+            }
+        });
+    }
+
+    fn store(
+        &self,
+        qkv: &[f32],
+        qkv_stride: usize,
+        head: usize,
+        cache: &mut [Line],
+        scratch: &mut HeadScratch<'_>,
+    ) {
+        for (t, row) in qkv.chunks_exact(qkv_stride).enumerate() {
+            let slot = (self.position + t) % self.window;
+            let vectors = (self.part(row, 1, head), self.part(row, 2, head));
+            self.layout.store(self.kernels, cache, slot, vectors, scratch.quantized);
+        }
+    }
+
+    /// Softmax of the query's scores, not yet divided by its sum, which is returned: `scores` are
+    /// the weights of the visible slots.
+    fn weigh(
+        &self,
+        query: &[f32],
+        position: usize,
+        cache: &[Line],
+        scratch: &mut HeadScratch<'_>,
+    ) -> f32 {
+        let cache = self.layout.view(cache);
+        let visible = self.visible(position);
+        let scores = &mut scratch.scores[..visible.next_multiple_of(ROWS)];
+        if self.layout.kv() == KvType::Q8 {
+            let mut scale = [0.0];
+            let hd = self.layout.padded_head_dim();
+            self.kernels.quantize(query, hd, scratch.quantized, &mut scale, &mut [0]);
+            self.kernels.scores_q8(scratch.quantized, &cache, scale[0] * self.scale, scores);
+        } else {
+            scratch.query[..query.len()].copy_from_slice(query);
+            scratch.query[query.len()..].fill(0.0);
+            self.kernels.scores(scratch.query, &cache, self.scale, scores);
+        }
+        self.kernels.softmax_unnormalized(&mut scores[..visible])
+    }
+
+    /// Leaves the weighted sum of values in `scratch.sum`.
+    fn attend(
+        &self,
+        query: &[f32],
+        position: usize,
+        cache: &[Line],
+        scratch: &mut HeadScratch<'_>,
+    ) {
+        let normalize = 1.0 / self.weigh(query, position, cache, scratch);
+        let weights = &scratch.scores[..self.visible(position)];
+        let cache = self.layout.view(cache);
+        if self.layout.kv() == KvType::Q8 {
+            let halves = (&mut *scratch.high, &mut *scratch.low);
+            self.kernels.values_q8(weights, &cache, normalize, halves, scratch.sum);
+        } else {
+            self.kernels.values(weights, &cache, normalize, scratch.sum);
+        }
+    }
+
+    /// The attention weights of each head and token of the batch, after [`Attention::run`]:
+    /// `each(head, position, weights of the visible slots)`.
+    pub(crate) fn inspect(
+        &self,
+        qkv: &[f32],
+        qkv_stride: usize,
+        cache: &[Line],
+        scratch: &mut HeadScratch<'_>,
+        mut each: impl FnMut(usize, usize, &[f32]),
+    ) {
+        for (head, cache) in cache.chunks_exact(self.layout.head_lines()).enumerate() {
+            for (t, row) in qkv.chunks_exact(qkv_stride).enumerate() {
+                let position = self.position + t;
+                let normalize = 1.0 / self.weigh(self.part(row, 0, head), position, cache, scratch);
+                let weights = &mut scratch.scores[..self.visible(position)];
+                weights.iter_mut().for_each(|w| *w *= normalize);
+                each(head, position, weights);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Running a job on several threads, with whatever threads the caller has.
+#![allow(unsafe_code)]
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Largest number of threads that share a token's work.
+pub const MAX_THREADS: usize = 32;
+
+/// Something that runs jobs on threads: [`Serial`], [`crate::pool::ThreadPool`], or the caller's own.
+pub trait Parallel {
+    /// How many threads take part, 1 to [`MAX_THREADS`].
+    fn threads(&self) -> usize;
+    /// Calls `job(0)`, …, `job(threads - 1)`, possibly at the same time, and returns when all have
+    /// returned.
+    fn run(&self, job: &(dyn Fn(usize) + Sync));
+}
+
+/// Everything on the calling thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Serial;
+
+impl Parallel for Serial {
+    fn threads(&self) -> usize {
+        1
+    }
+    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+        job(0);
+    }
+}
+
+/// A value that one thread may take.
+struct Slot<T> {
+    taken: AtomicBool,
+    value: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: (4) the value is reached only through `take`, which lets one thread in once.
+unsafe impl<T: Send> Sync for Slot<T> {}
+
+impl<T> Slot<T> {
+    fn take(&self) -> Option<T> {
+        if self.taken.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: (4) the flag was false and is true for good now, so nothing else gets here.
+        unsafe { (*self.value.get()).take() }
+    }
+}
+
+/// Hands each thread its part of some work.
+///
+/// # Panics
+/// If there are more than [`MAX_THREADS`] parts.
+pub(crate) fn scatter<T: Send>(
+    par: &dyn Parallel,
+    parts: impl Iterator<Item = T>,
+    work: impl Fn(T) + Sync,
+) {
+    let mut slots: [Slot<T>; MAX_THREADS] = core::array::from_fn(|_| Slot {
+        taken: AtomicBool::new(false),
+        value: UnsafeCell::new(None),
+    });
+    let mut count = 0;
+    for part in parts {
+        *slots[count].value.get_mut() = Some(part);
+        count += 1;
+    }
+    let threads = par.threads();
+    par.run(&|thread| {
+        for slot in slots[..count].iter().skip(thread).step_by(threads) {
+            if let Some(part) = slot.take() {
+                work(part);
+            }
+        }
+    });
+}
+
+/// The `i`-th of `parts` nearly equal ranges of `0..n`.
+pub(crate) fn share(n: usize, parts: usize, i: usize) -> core::ops::Range<usize> {
+    n * i / parts..n * (i + 1) / parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_is_worked_on_once() {
+        for n in 0..MAX_THREADS {
+            let mut seen = [0u8; MAX_THREADS];
+            scatter(&Serial, seen[..n].iter_mut(), |part| *part += 1);
+            assert!(seen[..n].iter().all(|&s| s == 1) && seen[n..].iter().all(|&s| s == 0));
+        }
+    }
+
+    #[test]
+    fn shares_tile_the_whole() {
+        for n in 0..40 {
+            for parts in 1..9 {
+                let mut end = 0;
+                for i in 0..parts {
+                    let range = share(n, parts, i);
+                    assert_eq!(range.start, end);
+                    end = range.end;
+                }
+                assert_eq!(end, n);
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Threads that wait for the next job: spinning first, then yielding, then parked.
+//!
+//! A token is some sixty jobs of 20 to 100 µs, so a sleeping thread that has to be woken for each
+//! would cost more than it brings; one that only spins takes the CPU from others while it waits.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::boxed::Box;
+use std::cell::UnsafeCell;
+use std::format;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle, Thread};
+use std::vec::Vec;
+
+use crate::parallel::{MAX_THREADS, Parallel};
+
+/// Looks at the epoch this often before it yields: some 20 µs.
+const SPINS: u32 = 1000;
+/// Yields this often before it parks.
+const YIELDS: u32 = 100;
+
+type Job = *const (dyn Fn(usize) + Sync);
+
+struct Shared {
+    /// Counts jobs; a worker starts when it sees a new number.
+    epoch: AtomicU32,
+    /// Workers that have not finished the current job.
+    running: AtomicUsize,
+    /// The current job. Written by the caller only while `running` is zero.
+    job: UnsafeCell<Option<Job>>,
+    stop: AtomicBool,
+    /// A panic of a worker, for the caller to go on with.
+    panic: Mutex<Option<Box<dyn core::any::Any + Send>>>,
+    /// Whether each worker is parked or about to be.
+    parked: Vec<AtomicBool>,
+}
+
+// SAFETY: (4) `job` is written by the one caller (`ThreadPool::run` holds the `caller` lock) before
+// the epoch changes, and read by workers after they saw the change and before they lower `running`.
+unsafe impl Sync for Shared {}
+// SAFETY: (4) as above; the job it points to is `Sync`.
+unsafe impl Send for Shared {}
+
+/// A fixed number of threads, the calling one included.
+pub struct ThreadPool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    caller: Mutex<()>,
+}
+
+impl core::fmt::Debug for ThreadPool {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ThreadPool").field("threads", &self.threads()).finish()
+    }
+}
+
+impl ThreadPool {
+    /// Starts `threads - 1` threads; the calling thread is the other one.
+    ///
+    /// # Errors
+    /// If `threads` is not 1 to [`MAX_THREADS`], or the system refuses a thread.
+    pub fn new(threads: usize) -> io::Result<Self> {
+        if !(1..=MAX_THREADS).contains(&threads) {
+            let text = format!("{threads} threads, possible is 1 to {MAX_THREADS}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let shared = Arc::new(Shared {
+            epoch: AtomicU32::new(0),
+            running: AtomicUsize::new(0),
+            job: UnsafeCell::new(None),
+            stop: AtomicBool::new(false),
+            panic: Mutex::new(None),
+            parked: (1..threads).map(|_| AtomicBool::new(false)).collect(),
+        });
+        let mut pool =
+            Self { shared, workers: Vec::with_capacity(threads - 1), caller: Mutex::new(()) };
+        for index in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let worker = thread::Builder::new()
+                .name(format!("pocketgpt-{index}"))
+                .spawn(move || work(&shared, index))?;
+            pool.workers.push(worker);
+        }
+        Ok(pool)
+    }
+
+    fn wake(&self) {
+        for (parked, worker) in self.shared.parked.iter().zip(&self.workers) {
+            if parked.swap(false, Ordering::SeqCst) {
+                let thread: &Thread = worker.thread();
+                thread.unpark();
+            }
+        }
+    }
+}
+
+impl Parallel for ThreadPool {
+    fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+        if self.workers.is_empty() {
+            return job(0);
+        }
+        let _one_caller_at_a_time =
+            self.caller.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let shared = &*self.shared;
+        // SAFETY: the lifetime is forgotten; below this function waits until every worker has
+        // returned from the job, also when the job panics here.
+        let forgotten = unsafe {
+            core::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(core::ptr::from_ref(
+                job,
+            ))
+        };
+        // SAFETY: (4) no worker reads it: `running` is zero, and the epoch has not changed yet.
+        unsafe { *shared.job.get() = Some(forgotten) };
+        shared.running.store(self.workers.len(), Ordering::Relaxed);
+        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+
+        let mine = catch_unwind(AssertUnwindSafe(|| job(0)));
+        let mut wait = Backoff::default();
+        while shared.running.load(Ordering::Acquire) != 0 {
+            // The others are at work, so this wait is short: it never parks.
+            wait.spin_or_yield();
+        }
+        if let Err(panic) = mine {
+            resume_unwind(panic);
+        }
+        let theirs = shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(panic) = theirs {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of its jobs, so there is nothing to pass on.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// How long something has been waited for.
+#[derive(Default)]
+struct Backoff {
+    looked: u32,
+}
+
+impl Backoff {
+    fn spin_or_yield(&mut self) {
+        self.looked = self.looked.saturating_add(1);
+        if self.looked < SPINS { core::hint::spin_loop() } else { thread::yield_now() }
+    }
+
+    fn is_long(&self) -> bool {
+        self.looked > SPINS + YIELDS
+    }
+}
+
+/// A worker's life.
+fn work(shared: &Shared, index: usize) {
+    let mut seen = 0;
+    loop {
+        let mut wait = Backoff::default();
+        while shared.epoch.load(Ordering::Acquire) == seen {
+            if !wait.is_long() {
+                wait.spin_or_yield();
+                continue;
+            }
+            let parked = &shared.parked[index - 1];
+            parked.store(true, Ordering::SeqCst);
+            // Either this sees the new epoch, or the caller sees the flag and unparks.
+            if shared.epoch.load(Ordering::SeqCst) == seen {
+                thread::park();
+            }
+            parked.store(false, Ordering::SeqCst);
+        }
+        seen = seen.wrapping_add(1);
+        if shared.stop.load(Ordering::SeqCst) {
+            return;
+        }
+        // SAFETY: (4) written before the epoch changed, not again before `running` is lowered;
+        // and the caller keeps the job alive until then.
+        let result = unsafe {
+            let job = (*shared.job.get()).expect("a job comes with each epoch");
+            catch_unwind(AssertUnwindSafe(|| (*job)(index)))
+        };
+        if let Err(panic) = result {
+            *shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(panic);
+        }
+        shared.running.fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    #[test]
+    fn every_thread_runs_every_job() {
+        for threads in [1, 2, 3, 7] {
+            let pool = ThreadPool::new(threads).unwrap();
+            let sum = AtomicU64::new(0);
+            for i in 0..200 {
+                if i == 100 {
+                    thread::sleep(std::time::Duration::from_millis(30)); // They park.
+                }
+                pool.run(&|thread| {
+                    sum.fetch_add(1 << (8 * thread), Ordering::Relaxed);
+                });
+            }
+            let expected = (0..threads).map(|t| 200 << (8 * t)).sum();
+            assert_eq!(sum.load(Ordering::Relaxed), expected);
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = ThreadPool::new(3).unwrap();
+        for who in 0..3 {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(&|thread| assert!(thread != who, "on purpose"));
+            }));
+            assert!(result.is_err());
+        }
+        let count = AtomicU64::new(0);
+        pool.run(&|_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn rejects_impossible_numbers_of_threads() {
+        assert!(ThreadPool::new(0).is_err());
+        assert!(ThreadPool::new(MAX_THREADS + 1).is_err());
+    }
+}

@@ -1,0 +1,353 @@
+//! One text being read and written: the forward pass over a cache.
+
+use crate::error::CapacityError;
+use crate::format::Role;
+use crate::kernels::Columns;
+use crate::kv_cache::KvLayout;
+use crate::memory::Line;
+use crate::model::Gpt2;
+use crate::nn::attention::Attention;
+use crate::nn::embedding::embed;
+use crate::parallel::Parallel;
+use crate::quant::tile::ROWS;
+use crate::workspace::{Buffers, SessionOptions, Sizes};
+
+/// Looks at what happens inside; every method has a default that does nothing.
+///
+/// Rows are those of one batch: a prompt longer than the session's batch comes in several.
+pub trait Tap {
+    /// The residual stream, `[m][n_embd]`, of the tokens from position `first` on: before block 0
+    /// (`layer` 0) and after each block (`layer` 1 to `n_layer`).
+    fn hidden(&mut self, layer: usize, first: usize, rows: &[f32]) {
+        let _ = (layer, first, rows);
+    }
+    /// Whether [`Tap::attention`] wants this layer; asking for it costs the scores once more.
+    fn wants_attention(&mut self, layer: usize) -> bool {
+        let _ = layer;
+        false
+    }
+    /// Attention weights of one head for the token at `position`: one per visible slot, oldest
+    /// first as long as the window has not slid.
+    fn attention(&mut self, layer: usize, head: usize, position: usize, weights: &[f32]) {
+        let _ = (layer, head, position, weights);
+    }
+}
+
+/// Looks at nothing.
+struct NoTap;
+impl Tap for NoTap {}
+
+/// Of which tokens logits are wanted.
+enum Wanted<'a> {
+    Last,
+    All(&'a mut dyn FnMut(usize, &[f32])),
+}
+
+/// A text: its cache, its position, and scratch memory. Allocates nothing.
+pub struct Session<'m, 'w> {
+    model: Gpt2<'w>,
+    layout: KvLayout,
+    window: usize,
+    batch: usize,
+    threads: usize,
+    position: usize,
+    buffers: Buffers<'m>,
+}
+
+impl core::fmt::Debug for Session<'_, '_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Session")
+            .field("position", &self.position)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'m, 'w> Session<'m, 'w> {
+    /// A session in the caller's memory: [`crate::workspace::Plan::lines`] says how much it takes.
+    ///
+    /// # Errors
+    /// If an option is out of range or the memory too small.
+    pub fn new(
+        model: Gpt2<'w>,
+        options: &SessionOptions,
+        memory: &'m mut [Line],
+    ) -> Result<Self, CapacityError> {
+        let sizes = Sizes::new(model.config(), options)?;
+        let buffers = Buffers::cut(&sizes, memory)?;
+        let layout = KvLayout::new(model.config(), options.kv, options.window);
+        let batch = options.batch.min(options.window);
+        Ok(Self {
+            model,
+            layout,
+            window: options.window,
+            batch,
+            threads: options.threads,
+            position: 0,
+            buffers,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Gpt2<'w> {
+        &self.model
+    }
+
+    /// Tokens fed so far: the position of the next one.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Positions that are left.
+    pub fn remaining(&self) -> usize {
+        self.model.config().n_ctx as usize - self.position
+    }
+
+    /// Forgets all but the first `position` tokens.
+    ///
+    /// # Panics
+    /// If there are fewer, or the window has slid over the ones to keep.
+    pub fn truncate(&mut self, position: usize) {
+        assert!(position <= self.position);
+        assert!(position == 0 || self.position <= self.window, "the window has slid");
+        self.position = position;
+    }
+
+    /// Feeds tokens and returns the logits `[vocab_size]` that follow the last one.
+    ///
+    /// Feeding them together or one by one gives the same bits.
+    ///
+    /// # Errors
+    /// If no token is given, one is not in the vocabulary, no position is left, or `par` has more
+    /// threads than the session was made for. Nothing is fed then.
+    pub fn feed(&mut self, tokens: &[u32], par: &dyn Parallel) -> Result<&[f32], CapacityError> {
+        self.feed_tapped(tokens, par, &mut NoTap)
+    }
+
+    /// [`Session::feed`], showing what happens inside.
+    ///
+    /// # Errors
+    /// As [`Session::feed`].
+    pub fn feed_tapped(
+        &mut self,
+        tokens: &[u32],
+        par: &dyn Parallel,
+        tap: &mut dyn Tap,
+    ) -> Result<&[f32], CapacityError> {
+        self.forward(tokens, par, tap, Wanted::Last)?;
+        Ok(&self.buffers.logits[..self.model.config().vocab_size as usize])
+    }
+
+    /// Feeds tokens and calls `each(i, logits)` for every one of them, in order.
+    ///
+    /// # Errors
+    /// As [`Session::feed`].
+    pub fn feed_all(
+        &mut self,
+        tokens: &[u32],
+        par: &dyn Parallel,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), CapacityError> {
+        self.forward(tokens, par, &mut NoTap, Wanted::All(each))
+    }
+
+    /// What is behind `ln_f` for rows of the residual stream: `rows` and `out` are `[m][n_embd]`.
+    ///
+    /// # Panics
+    /// If the lengths differ or are no whole rows.
+    pub fn final_norm(model: &Gpt2<'_>, rows: &[f32], out: &mut [f32]) {
+        let n = model.config().n_embd as usize;
+        assert!(rows.len() == out.len() && rows.len().is_multiple_of(n));
+        let norm = model.norm(Role::LnFWeight, Role::LnFBias, 0);
+        for (x, out) in rows.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+            model.kernels().layer_norm(x, norm.weight, norm.bias, norm.eps, out);
+        }
+    }
+
+    fn check(&self, tokens: &[u32], par: &dyn Parallel) -> Result<(), CapacityError> {
+        let config = self.model.config();
+        if !(1..=self.threads).contains(&par.threads()) {
+            let (value, max) = (par.threads(), self.threads);
+            return Err(CapacityError::Option { name: "threads", value, max });
+        }
+        let vocab_size = config.vocab_size;
+        if let Some(&id) = tokens.iter().find(|&&id| id >= vocab_size) {
+            return Err(CapacityError::TokenId { id, vocab_size });
+        }
+        let (used, adding, capacity) = (self.position, tokens.len(), config.n_ctx as usize);
+        if adding == 0 || adding > capacity - used {
+            return Err(CapacityError::ContextFull { used, adding, capacity });
+        }
+        Ok(())
+    }
+
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        par: &dyn Parallel,
+        tap: &mut dyn Tap,
+        mut wanted: Wanted<'_>,
+    ) -> Result<(), CapacityError> {
+        self.check(tokens, par)?;
+        let mut done = 0;
+        while done < tokens.len() {
+            // A batch must not overwrite slots that its own first tokens still see.
+            let free = self.window.saturating_sub(self.position).max(1);
+            let m = (tokens.len() - done).min(self.batch).min(free);
+            self.layers(&tokens[done..done + m], par, tap);
+            match &mut wanted {
+                Wanted::All(each) => self.logits(0..m, par, &mut |i, row| each(done + i, row)),
+                Wanted::Last if done + m == tokens.len() => {
+                    self.logits(m - 1..m, par, &mut |_, _| {});
+                }
+                Wanted::Last => {}
+            }
+            self.position += m;
+            done += m;
+        }
+        Ok(())
+    }
+
+    /// The blocks, over one batch; leaves the residual stream in `x`.
+    fn layers(&mut self, tokens: &[u32], par: &dyn Parallel, tap: &mut dyn Tap) {
+        let (model, config, b) = (&self.model, self.model.config(), &mut self.buffers);
+        let (m, n_embd) = (tokens.len(), config.n_embd as usize);
+        let x = &mut b.x[..m * n_embd]; // [m, n_embd]
+        let found = &mut b.found[..m * n_embd]; // [m, n_embd]
+        let padded = |n: usize| n.next_multiple_of(ROWS);
+        let narrow = &mut b.narrow[..m * padded(n_embd)]; // [m, n_embd]
+
+        let (wte, wpe) = (model.file().tensor(Role::Wte, 0), model.file().tensor(Role::Wpe, 0));
+        for (t, (&token, x)) in tokens.iter().zip(x.chunks_exact_mut(n_embd)).enumerate() {
+            let scratch = &mut narrow[..n_embd];
+            embed(&wte, &wpe, token as usize, self.position + t, x, scratch);
+        }
+        tap.hidden(0, self.position, x);
+
+        for layer in 0..config.n_layer as usize {
+            let weight = |role| model.file().tensor(role, layer);
+            let bias = |role| model.vector(role, layer);
+
+            // x -> query, key, value
+            let stride = padded(3 * n_embd);
+            let qkv = &mut b.wide[..m * stride]; // [m, 3 n_embd]
+            let norm = model.norm(Role::Ln1Weight, Role::Ln1Bias, layer);
+            let c_attn_bias = bias(Role::CAttnBias);
+            model.linear(weight(Role::CAttnWeight), Some(norm)).run(
+                par,
+                &mut b.lhs,
+                x,
+                qkv,
+                None,
+                |first, out, _| add(out, &c_attn_bias[first..]),
+            );
+
+            let attention = Attention {
+                kernels: model.kernels(),
+                layout: &self.layout,
+                scale: config.attention_scale(layer),
+                head_dim: config.head_dim(),
+                heads: config.n_head as usize,
+                position: self.position,
+                window: self.window,
+            };
+            let lines = self.layout.layer_lines();
+            let cache = &mut b.kv[layer * lines..(layer + 1) * lines];
+            attention.run(par, qkv, stride, cache, &mut b.heads, found);
+            if tap.wants_attention(layer) {
+                let each = |head, position, weights: &[f32]| {
+                    tap.attention(layer, head, position, weights);
+                };
+                attention.inspect(qkv, stride, cache, &mut b.heads[0], each);
+            }
+
+            // x += c_proj(what attention found)
+            let c_proj_bias = bias(Role::AttnCProjBias);
+            model.linear(weight(Role::AttnCProjWeight), None).run(
+                par,
+                &mut b.lhs,
+                found,
+                narrow,
+                Some(Columns::new(x, n_embd)),
+                |first, out, x| add_residual(x, out, &c_proj_bias[first.min(n_embd)..]),
+            );
+
+            // x += mlp(x)
+            let n_inner = config.n_inner as usize;
+            let hidden = &mut b.wide[..m * padded(n_inner)]; // [m, n_inner]
+            let norm = model.norm(Role::Ln2Weight, Role::Ln2Bias, layer);
+            let c_fc_bias = bias(Role::CFcBias);
+            model.linear(weight(Role::CFcWeight), Some(norm)).run(
+                par,
+                &mut b.lhs,
+                x,
+                hidden,
+                None,
+                |first, out, _| {
+                    add(out, &c_fc_bias[first..]);
+                    model.kernels().activate(config.activation, out);
+                },
+            );
+            if padded(n_inner) != n_inner {
+                close_gaps(hidden, padded(n_inner), n_inner);
+            }
+            let c_proj_bias = bias(Role::MlpCProjBias);
+            model.linear(weight(Role::MlpCProjWeight), None).run(
+                par,
+                &mut b.lhs,
+                &hidden[..m * n_inner],
+                narrow,
+                Some(Columns::new(x, n_embd)),
+                |first, out, x| add_residual(x, out, &c_proj_bias[first.min(n_embd)..]),
+            );
+            tap.hidden(layer + 1, self.position, x);
+        }
+    }
+
+    /// Logits of some rows of the batch at hand.
+    fn logits(
+        &mut self,
+        rows: core::ops::Range<usize>,
+        par: &dyn Parallel,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) {
+        let (model, config, b) = (&self.model, self.model.config(), &mut self.buffers);
+        let n_embd = config.n_embd as usize;
+        let vocab = config.vocab_size as usize;
+        let stride = vocab.next_multiple_of(ROWS);
+        let norm = model.norm(Role::LnFWeight, Role::LnFBias, 0);
+        let head = model.linear(model.file().head(), Some(norm));
+        let at_once = b.logits.len() / stride;
+        let mut first = rows.start;
+        while first < rows.end {
+            let m = at_once.min(rows.end - first);
+            let x = &b.x[first * n_embd..(first + m) * n_embd];
+            let logits = &mut b.logits[..m * stride];
+            head.run(par, &mut b.lhs, x, logits, None, |_, _, _| {});
+            for (i, row) in logits.chunks_exact(stride).enumerate() {
+                each(first + i, &row[..vocab]);
+            }
+            first += m;
+        }
+    }
+}
+
+/// `out += bias`, as far as the bias goes: columns behind it are padding.
+fn add(out: &mut [f32], bias: &[f32]) {
+    out.iter_mut().zip(bias).for_each(|(out, b)| *out += b);
+}
+
+/// `x += out + bias`
+fn add_residual(x: Option<&mut [f32]>, out: &[f32], bias: &[f32]) {
+    let x = x.expect("the residual stream was given");
+    for ((x, out), b) in x.iter_mut().zip(out).zip(bias) {
+        *x += out + b;
+    }
+}
+
+/// Moves rows of `stride` numbers together so that `used` of each are left.
+fn close_gaps(rows: &mut [f32], stride: usize, used: usize) {
+    for row in 1..rows.len() / stride {
+        rows.copy_within(row * stride..row * stride + used, row * used);
+    }
+}

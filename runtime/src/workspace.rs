@@ -1,0 +1,216 @@
+//! How much memory a session takes, and how it is cut into buffers.
+
+use crate::config::Gpt2Config;
+use crate::error::CapacityError;
+use crate::kv_cache::{KvLayout, KvType};
+use crate::memory::{Arena, Line};
+use crate::nn::attention::HeadScratch;
+use crate::nn::linear::LhsBuffers;
+use crate::parallel::MAX_THREADS;
+use crate::quant::tile::{GROUP, ROWS, groups};
+
+/// What a session is to be able to do; decides its memory, never its numbers (but for `kv`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// How keys and values are stored. The one option that changes logits.
+    pub kv: KvType,
+    /// Positions kept, 1 to `n_ctx`. A shorter window than `n_ctx` slides: attention sees the last
+    /// `window` positions.
+    pub window: usize,
+    /// Most tokens that go through the layers together in prefill.
+    pub batch: usize,
+    /// Most threads that a [`crate::parallel::Parallel`] given to the session has.
+    pub threads: usize,
+    /// Rows of logits computed together where more than the last are asked for.
+    pub logit_rows: usize,
+}
+
+impl SessionOptions {
+    /// Largest `batch`.
+    pub const MAX_BATCH: usize = 1024;
+
+    /// The whole context, f32 cache, batches of 128, one thread, one row of logits.
+    pub fn new(config: &Gpt2Config) -> Self {
+        let window = config.n_ctx as usize;
+        Self { kv: KvType::F32, window, batch: window.min(128), threads: 1, logit_rows: 1 }
+    }
+}
+
+/// Bytes that a session takes, known before anything is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Keys and values.
+    pub kv_bytes: usize,
+    /// Activations of a batch, and per thread.
+    pub scratch_bytes: usize,
+    /// Logits.
+    pub logits_bytes: usize,
+}
+
+impl Plan {
+    /// What a session of this model with these options takes.
+    ///
+    /// # Errors
+    /// If an option is out of range, or the sum does not fit the address space.
+    pub fn new(config: &Gpt2Config, options: &SessionOptions) -> Result<Self, CapacityError> {
+        Ok(Self::from_sizes(&Sizes::new(config, options)?))
+    }
+
+    fn from_sizes(sizes: &Sizes) -> Self {
+        Self {
+            kv_bytes: sizes.kv_lines * Line::BYTES,
+            scratch_bytes: sizes.scratch_lines() * Line::BYTES,
+            logits_bytes: sizes.logits_lines() * Line::BYTES,
+        }
+    }
+
+    /// All of it.
+    pub const fn total_bytes(&self) -> usize {
+        self.kv_bytes + self.scratch_bytes + self.logits_bytes
+    }
+
+    /// Lines of memory to hand to [`crate::session::Session::new`].
+    pub const fn lines(&self) -> usize {
+        self.total_bytes() / Line::BYTES
+    }
+}
+
+/// Lengths of all buffers, in elements.
+pub(crate) struct Sizes {
+    kv_lines: usize,
+    batch: usize,
+    threads: usize,
+    n_embd: usize,
+    /// `3 n_embd`, or `n_inner`: the first's use is over before the second's begins.
+    wide: usize,
+    /// `n_embd` rounded up to 16.
+    narrow: usize,
+    /// Rows of activations: a batch, or one per thread.
+    lhs_rows: usize,
+    /// Widest input of a matrix.
+    lhs_cols: usize,
+    logits: usize,
+    hd: usize,
+    slots: usize,
+}
+
+impl Sizes {
+    pub(crate) fn new(
+        config: &Gpt2Config,
+        options: &SessionOptions,
+    ) -> Result<Self, CapacityError> {
+        let n_ctx = config.n_ctx as usize;
+        for (name, value, max) in [
+            ("window", options.window, n_ctx),
+            ("batch", options.batch, SessionOptions::MAX_BATCH),
+            ("threads", options.threads, MAX_THREADS),
+            ("logit_rows", options.logit_rows, SessionOptions::MAX_BATCH),
+        ] {
+            if !(1..=max).contains(&value) {
+                return Err(CapacityError::Option { name, value, max });
+            }
+        }
+        let layout = KvLayout::new(config, options.kv, options.window);
+        let too_large = CapacityError::Option { name: "window", value: options.window, max: 0 };
+        let batch = options.batch.min(options.window);
+        let (n_embd, n_inner) = (config.n_embd as usize, config.n_inner as usize);
+        Ok(Self {
+            kv_lines: layout.lines().ok_or(too_large)?,
+            batch,
+            threads: options.threads,
+            n_embd,
+            wide: (3 * n_embd).max(n_inner).next_multiple_of(ROWS),
+            narrow: n_embd.next_multiple_of(ROWS),
+            lhs_rows: batch.max(options.threads),
+            lhs_cols: n_embd.max(n_inner),
+            logits: options.logit_rows.min(batch)
+                * (config.vocab_size as usize).next_multiple_of(ROWS),
+            hd: layout.padded_head_dim(),
+            slots: layout.padded_slots(),
+        })
+    }
+
+    fn logits_lines(&self) -> usize {
+        Line::count_for(4 * self.logits)
+    }
+
+    fn lhs_groups(&self) -> usize {
+        self.lhs_rows * groups(self.lhs_cols)
+    }
+
+    /// In the order of [`Buffers::cut`].
+    fn scratch_lines(&self) -> usize {
+        let floats = |n: usize| Line::count_for(4 * n);
+        let per_thread = 2 * floats(self.hd)
+            + Line::count_for(self.hd)
+            + floats(self.slots)
+            + 2 * Line::count_for(self.slots);
+        2 * floats(self.batch * self.n_embd)
+            + floats(self.batch * self.wide)
+            + floats(self.batch * self.narrow)
+            + floats(self.lhs_rows * self.lhs_cols)
+            + Line::count_for(self.lhs_groups() * GROUP)
+            + 2 * floats(self.lhs_groups())
+            + self.threads * per_thread
+    }
+}
+
+/// A session's memory, cut into buffers. `m` is the number of rows of the batch at hand.
+pub(crate) struct Buffers<'m> {
+    /// The cache, layer after layer.
+    pub(crate) kv: &'m mut [Line],
+    /// Residual stream `[m][n_embd]`.
+    pub(crate) x: &'m mut [f32],
+    /// What attention found `[m][n_embd]`.
+    pub(crate) found: &'m mut [f32],
+    /// Output of `c_attn` or `c_fc`, `[m][rows rounded up to 16]`.
+    pub(crate) wide: &'m mut [f32],
+    /// Output of a `c_proj`, `[m][n_embd rounded up to 16]`.
+    pub(crate) narrow: &'m mut [f32],
+    pub(crate) lhs: LhsBuffers<'m>,
+    pub(crate) heads: [HeadScratch<'m>; MAX_THREADS],
+    /// `[logit_rows][vocab_size rounded up to 16]`
+    pub(crate) logits: &'m mut [f32],
+}
+
+impl<'m> Buffers<'m> {
+    /// # Errors
+    /// If there is less memory than the plan says.
+    pub(crate) fn cut(sizes: &Sizes, memory: &'m mut [Line]) -> Result<Self, CapacityError> {
+        let needed = Plan::from_sizes(sizes).lines();
+        if memory.len() < needed {
+            return Err(CapacityError::Workspace {
+                needed: needed * Line::BYTES,
+                given: memory.len() * Line::BYTES,
+            });
+        }
+        let mut arena = Arena::new(memory);
+        Ok(Self {
+            kv: arena.take(sizes.kv_lines),
+            logits: arena.take(sizes.logits),
+            x: arena.take(sizes.batch * sizes.n_embd),
+            found: arena.take(sizes.batch * sizes.n_embd),
+            wide: arena.take(sizes.batch * sizes.wide),
+            narrow: arena.take(sizes.batch * sizes.narrow),
+            lhs: LhsBuffers {
+                cols: sizes.lhs_cols,
+                float: arena.take(sizes.lhs_rows * sizes.lhs_cols),
+                q: arena.take(sizes.lhs_groups() * GROUP),
+                scales: arena.take(sizes.lhs_groups()),
+                sums: arena.take(sizes.lhs_groups()),
+            },
+            heads: core::array::from_fn(|thread| {
+                let used = thread < sizes.threads;
+                let (hd, slots) = if used { (sizes.hd, sizes.slots) } else { (0, 0) };
+                HeadScratch {
+                    query: arena.take(hd),
+                    sum: arena.take(hd),
+                    quantized: arena.take(hd),
+                    scores: arena.take(slots),
+                    high: arena.take(slots),
+                    low: arena.take(slots),
+                }
+            }),
+        })
+    }
+}
