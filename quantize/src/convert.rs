@@ -85,24 +85,15 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn Progress,
 ) -> Result<Report, ConvertError> {
-    let Some(threads) = options.threads else {
-        return convert_here(source, output, options, progress);
-    };
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.max(1))
-        .build()
-        .map_err(|error| ConvertError::Threads { threads, cause: error.to_string() })?;
-    // The caller's progress stays on the caller's thread: only the encoding moves into the pool.
-    convert_in(Some(&pool), source, output, options, progress)
+    let pool = options.threads.map(start_threads).transpose()?;
+    convert_in(pool.as_ref(), source, output, options, progress)
 }
 
-fn convert_here(
-    source: &Path,
-    output: &Path,
-    options: &ConvertOptions,
-    progress: &mut dyn Progress,
-) -> Result<Report, ConvertError> {
-    convert_in(None, source, output, options, progress)
+fn start_threads(threads: usize) -> Result<rayon::ThreadPool, ConvertError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .build()
+        .map_err(|error| ConvertError::Threads { threads, cause: error.to_string() })
 }
 
 fn convert_in(
@@ -293,7 +284,8 @@ fn own_name(path: &Path) -> String {
     real.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 
-/// What encoding needs from one tensor to the next.
+/// What encoding needs from one tensor to the next. Only blocks are encoded in the pool: the
+/// caller's progress stays on the caller's thread.
 struct Work<'a> {
     pool: Option<&'a rayon::ThreadPool>,
     writer: Writer,

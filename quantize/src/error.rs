@@ -25,6 +25,12 @@ pub enum ConvertError {
         /// The path given.
         path: PathBuf,
     },
+    /// A folder, pipe or device where a file should be.
+    #[error("{}: not a regular file", path.display())]
+    NotAFile {
+        /// Its path.
+        path: PathBuf,
+    },
     /// The source has no `config.json`.
     #[error("{}: there is no config.json; it must be beside the weights", folder.display())]
     NoConfig {

@@ -93,8 +93,8 @@ impl Group {
     fn sum(&self, term: impl Fn(f32, f32) -> f32) -> f32 {
         let mut sums = [0.0; LANES];
         for at in (0..GROUP).step_by(LANES) {
-            for lane in 0..LANES {
-                sums[lane] += term(self.x[at + lane], self.importance[at + lane]);
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                *sum += term(self.x[at + lane], self.importance[at + lane]);
             }
         }
         tree(sums)

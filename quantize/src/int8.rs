@@ -9,11 +9,11 @@ use crate::group::{Grid, Group};
 
 const GRID: Grid = Grid { low: -127.0, high: 127.0 };
 /// Block scale of the group with the largest weight: above it there is room to search.
-const LARGEST_GROUP_SCALE: f64 = 232.0;
+const LARGEST_GROUP_SCALE: f64 = 216.0;
 /// Largest block scale.
 const MAX_SCALE: f64 = 255.0;
 /// Steps are looked for where the largest weight is this many steps.
-const MIN_STEPS: f64 = 114.0;
+const MIN_STEPS: f64 = 106.0;
 const MAX_STEPS: f64 = 129.0;
 
 /// Quantizes a row of `cols` weights; `values` and `scales` have one element per input of all

@@ -17,6 +17,8 @@
 //! | [`source`], [`hf_config`], [`gpt2_names`], [`tokenizer`], [`numbers`] | the checkpoint |
 //! | [`group`], [`int8`], [`int4`], [`pack`] | sixteen rows of f32 to a record |
 //! | [`writer`], [`verify`], [`report`] | the file |
+//! | [`synth`], [`synth_tokenizer`] | checkpoints of random numbers |
+//! | [`inspect()`] | what a file or checkpoint holds |
 //!
 //! What a checkpoint may be stands in [`hf_config`] and [`gpt2_names`]: what would change the
 //! model's text and is not supported is an error that names it.
@@ -28,6 +30,7 @@ mod error;
 pub mod gpt2_names;
 pub mod group;
 pub mod hf_config;
+mod inspect;
 pub mod int4;
 pub mod int8;
 pub mod numbers;
@@ -35,12 +38,15 @@ pub mod pack;
 mod progress;
 pub mod report;
 pub mod source;
+pub mod synth;
+pub mod synth_tokenizer;
 pub mod tokenizer;
 pub mod verify;
 pub mod writer;
 
 pub use convert::{ConvertOptions, TOOL, TokenizerChoice, convert};
 pub use error::ConvertError;
+pub use inspect::{CheckpointInspection, FileInspection, Inspection, inspect};
 pub use pocketgpt_runtime::format::Encoding;
 pub use progress::Progress;
 pub use report::Report;

@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn log10_is_the_logarithm() {
-        for value in [1e-300, 1e-5, 0.5, 0.9999999, 1.0, 1.4142, 1.4143, 2.0, 1234.5, 1e300] {
+        for value in [1e-300, 1e-5, 0.5, 0.9999999, 1.0, 1.414, 1.415, 2.0, 1234.5, 1e300] {
             assert!((log10(value) - value.log10()).abs() < 1e-12 * value.log10().abs() + 1e-15);
         }
     }

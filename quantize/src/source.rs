@@ -127,12 +127,14 @@ impl Checkpoint {
         for (tensor, shard) in &weight_map {
             by_shard.entry(shard).or_default().push(tensor);
         }
+        // The index is not trusted to name files outside the folder.
+        let plain = |name: &str| {
+            !name.is_empty() && !name.contains(['/', '\\', '\0']) && !matches!(name, "." | "..")
+        };
+        if let Some(name) = by_shard.keys().find(|name| !plain(name)) {
+            return Err(ConvertError::ShardName { path: index.into(), name: (*name).into() });
+        }
         for (shard, mapped) in by_shard {
-            // The index is not trusted to name files outside the folder.
-            if shard.is_empty() || shard.contains(['/', '\\', '\0']) || matches!(shard, "." | "..")
-            {
-                return Err(ConvertError::ShardName { path: index.into(), name: shard.into() });
-            }
             let first = self.tensors.len();
             self.add_file(self.folder.join(shard))?;
             let disagree =
@@ -143,17 +145,21 @@ impl Checkpoint {
             if let Some(name) = mapped.iter().find(|name| found.binary_search(name).is_err()) {
                 return Err(disagree(format!("it has no tensor {name}")));
             }
-            if let Some(name) =
-                found.iter().find(|name| weight_map.get(**name).is_none_or(|s| s != shard))
-            {
-                return Err(disagree(format!("tensor {name} is not listed there")));
+            for name in found {
+                match weight_map.get(name) {
+                    Some(listed) if listed == shard => {}
+                    Some(other) => {
+                        return Err(disagree(format!("tensor {name} is listed for {other}")));
+                    }
+                    None => return Err(disagree(format!("tensor {name} is not listed"))),
+                }
             }
         }
         Ok(())
     }
 
     fn add_file(&mut self, path: PathBuf) -> Result<(), ConvertError> {
-        let mut file = File::open(&path).map_err(ConvertError::io("open", &path))?;
+        let mut file = open_regular(&path)?;
         let (header_end, metadata) = read_header(&path, &mut file)?;
         for (name, info) in metadata.tensors() {
             let (start, end) = info.data_offsets;
@@ -233,11 +239,7 @@ fn refuse_pickled(path: &Path) -> Result<(), ConvertError> {
 /// ranges are proven to tile the file without gap, overlap or tail.
 fn read_header(path: &Path, file: &mut File) -> Result<(u64, Metadata), ConvertError> {
     let invalid = |cause: String| ConvertError::Safetensors { path: path.into(), cause };
-    let kind = file.metadata().map_err(ConvertError::io("read", path))?;
-    if !kind.is_file() {
-        return Err(invalid("it is not a regular file".into()));
-    }
-    let file_len = kind.len();
+    let file_len = file.metadata().map_err(ConvertError::io("read", path))?.len();
     let mut len = [0; 8];
     if file_len < 8 {
         return Err(invalid(format!("it has only {file_len} bytes")));
@@ -263,6 +265,15 @@ fn read_header(path: &Path, file: &mut File) -> Result<(u64, Metadata), ConvertE
     Ok((8 + len, metadata))
 }
 
+/// Opens a file. What it is gets asked before, since opening a FIFO waits for a writer.
+fn open_regular(path: &Path) -> Result<File, ConvertError> {
+    let kind = std::fs::metadata(path).map_err(ConvertError::io("open", path))?;
+    if !kind.is_file() {
+        return Err(ConvertError::NotAFile { path: path.into() });
+    }
+    File::open(path).map_err(ConvertError::io("open", path))
+}
+
 /// Messages of other crates may have several lines.
 pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -270,16 +281,13 @@ pub(crate) fn one_line(text: &str) -> String {
 
 /// Reads a text file of sensible length.
 pub(crate) fn read_text(path: &Path) -> Result<String, ConvertError> {
-    let file = File::open(path).map_err(ConvertError::io("open", path))?;
-    let kind = file.metadata().map_err(ConvertError::io("read", path))?;
+    let file = open_regular(path)?;
+    let len = file.metadata().map_err(ConvertError::io("read", path))?.len();
     let json = |cause: String| ConvertError::Json { path: path.into(), cause };
-    if !kind.is_file() {
-        return Err(json("it is not a regular file".into()));
+    if len > MAX_JSON {
+        return Err(json(format!("it has {len} bytes, at most {MAX_JSON} are read")));
     }
-    if kind.len() > MAX_JSON {
-        return Err(json(format!("it has {} bytes, at most {MAX_JSON} are read", kind.len())));
-    }
-    let mut bytes = Vec::with_capacity(kind.len() as usize);
+    let mut bytes = Vec::with_capacity(len as usize);
     file.take(MAX_JSON).read_to_end(&mut bytes).map_err(ConvertError::io("read", path))?;
     String::from_utf8(bytes).map_err(|_| json("it is not UTF-8".into()))
 }

@@ -1,0 +1,197 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pocketgpt_quantize::source::SourceDtype;
+use pocketgpt_quantize::synth::Preset;
+use pocketgpt_quantize::{ConvertOptions, Encoding, TokenizerChoice};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "pocketgpt-quantize",
+    version,
+    about = "Turns a GPT-2 checkpoint into one compact .pgpt file",
+    after_help = "Examples:\n  \
+        pocketgpt-quantize convert gpt2/ -o gpt2.pgpt\n  \
+        pocketgpt-quantize convert gpt2/ -o gpt2-q4.pgpt --to q4 --report gpt2-q4.json\n  \
+        pocketgpt-quantize inspect gpt2-q4.pgpt\n\n\
+        Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",
+    // No argument at all is a question about the program, not a mistake in its use.
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Convert(ConvertArgs),
+    Synth(SynthArgs),
+    Inspect(InspectArgs),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  \
+        pocketgpt-quantize completions bash > ~/.local/share/bash-completion/completions/pocketgpt-quantize")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Convert a checkpoint
+#[derive(Debug, Args)]
+#[command(after_help = "\
+    Encodings: q8 is nearly lossless, 8.25 bits per weight and more; q4 is half of that, for \
+    models that would not fit otherwise; f16 and f32 are for comparison.\n\n\
+    Examples:\n  \
+    pocketgpt-quantize convert gpt2/ -o gpt2.pgpt\n  \
+    pocketgpt-quantize convert gpt2/model.safetensors -o gpt2.pgpt --to q4 --head q4\n  \
+    pocketgpt-quantize convert finetuned/ -o finetuned.pgpt --tokenizer gpt2/\n  \
+    pocketgpt-quantize convert gpt2/ -o gpt2.pgpt --quiet --json | jq .bits_per_weight")]
+pub struct ConvertArgs {
+    /// Hugging Face folder, or a .safetensors file beside its config.json
+    #[arg(value_name = "SRC")]
+    pub source: PathBuf,
+    /// File to write; one that exists is replaced once the new one is complete
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Encoding of the weight matrices
+    #[arg(long, value_name = "ENCODING", default_value = "q8")]
+    pub to: EncodingArg,
+    /// Encoding of wte and lm_head [default: q8 with --to q4, otherwise that of --to]
+    #[arg(long, value_name = "ENCODING")]
+    pub head: Option<EncodingArg>,
+    /// Make a file without tokenizer, which takes token ids only
+    #[arg(long, conflicts_with = "tokenizer")]
+    pub no_tokenizer: bool,
+    /// Folder with tokenizer.json, or vocab.json and merges.txt [default: SRC]
+    #[arg(long, value_name = "DIR")]
+    pub tokenizer: Option<PathBuf>,
+    /// Write the report as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Threads to work with [default: all CPUs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Show no progress and no table
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print the report as JSON instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ConvertArgs {
+    pub fn options(&self) -> ConvertOptions {
+        ConvertOptions {
+            to: self.to.into(),
+            head: self.head.map(Into::into),
+            tokenizer: match &self.tokenizer {
+                _ if self.no_tokenizer => TokenizerChoice::Skip,
+                Some(folder) => TokenizerChoice::From(folder.clone()),
+                None => TokenizerChoice::FromSource,
+            },
+            threads: self.threads.map(usize::from),
+        }
+    }
+}
+
+/// Make a checkpoint of random numbers, to measure speed and memory without a download
+#[derive(Debug, Args)]
+#[command(after_help = "\
+    The same preset, seed and dtype give the same bytes everywhere.\n\n\
+    Examples:\n  \
+    pocketgpt-quantize synth --preset gpt2 -o /tmp/gpt2-random\n  \
+    pocketgpt-quantize synth --preset tiny --seed 7 --dtype f16 -o tiny")]
+pub struct SynthArgs {
+    /// Size of the model
+    #[arg(long)]
+    pub preset: PresetArg,
+    /// Another seed gives other numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// How numbers are stored
+    #[arg(long, default_value = "f32")]
+    pub dtype: DtypeArg,
+    /// Folder to write; made if it does not exist
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Write into a folder that is not empty
+    #[arg(long)]
+    pub force: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Show what a .pgpt file or a checkpoint holds
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    pocketgpt-quantize inspect gpt2.pgpt\n  \
+    pocketgpt-quantize inspect gpt2/ --json | jq '.tensors[].dtype'")]
+pub struct InspectArgs {
+    /// A .pgpt file, a Hugging Face folder or a .safetensors file
+    #[arg(value_name = "FILE")]
+    pub path: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum EncodingArg {
+    Q8,
+    Q4,
+    F16,
+    F32,
+}
+
+impl From<EncodingArg> for Encoding {
+    fn from(arg: EncodingArg) -> Self {
+        match arg {
+            EncodingArg::Q8 => Self::Q8,
+            EncodingArg::Q4 => Self::Q4,
+            EncodingArg::F16 => Self::F16,
+            EncodingArg::F32 => Self::F32,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PresetArg {
+    Gpt2,
+    Gpt2Medium,
+    Gpt2Large,
+    Gpt2Xl,
+    Tiny,
+}
+
+impl From<PresetArg> for Preset {
+    fn from(arg: PresetArg) -> Self {
+        match arg {
+            PresetArg::Gpt2 => Self::Gpt2,
+            PresetArg::Gpt2Medium => Self::Gpt2Medium,
+            PresetArg::Gpt2Large => Self::Gpt2Large,
+            PresetArg::Gpt2Xl => Self::Gpt2Xl,
+            PresetArg::Tiny => Self::Tiny,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DtypeArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<DtypeArg> for SourceDtype {
+    fn from(arg: DtypeArg) -> Self {
+        match arg {
+            DtypeArg::F32 => Self::F32,
+            DtypeArg::F16 => Self::F16,
+            DtypeArg::Bf16 => Self::Bf16,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The program: output, exit codes, what it leaves behind.
+#![cfg(feature = "cli")]
+
+mod checkpoint;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use checkpoint::{names, tiny};
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_pocketgpt-quantize"))
+}
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    program().args(args).current_dir(folder).output().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+/// The one line of stderr, with the exit code that goes with it.
+fn error(output: &Output, code: i32) -> &str {
+    assert_eq!(output.status.code(), Some(code));
+    let text = std::str::from_utf8(&output.stderr).unwrap();
+    assert!(output.stdout.is_empty() && text.starts_with("error: "), "{text}");
+    text
+}
+
+#[test]
+fn converts_and_inspects() {
+    let folder = tiny();
+    let path = folder.path();
+    let output = run(path, &["convert", ".", "-o", "q4.pgpt", "--to", "q4", "--report", "r.json"]);
+    let table = stdout(&output);
+    assert!(output.stderr.is_empty(), "progress is for terminals");
+    assert!(
+        table.contains("h.1.mlp.c_proj.weight") && table.contains("bits per weight"),
+        "{table}"
+    );
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(path.join("r.json")).unwrap()).unwrap();
+    assert_eq!(report["recipe"]["head"], "q8");
+
+    let output = run(path, &["convert", ".", "-o", "q8.pgpt", "--json", "--threads", "1"]);
+    let json: serde_json::Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(json["recipe"]["to"], "q8");
+    assert_eq!(stdout(&run(path, &["convert", ".", "-o", "q8.pgpt", "--quiet"])), "");
+
+    let text = run(path, &["inspect", "q4.pgpt"]);
+    assert!(stdout(&text).contains("tokenizer: 512 entries"), "{}", stdout(&text));
+    let json = run(path, &["inspect", "q4.pgpt", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(stdout(&json)).unwrap();
+    assert_eq!((&json["kind"], &json["config"]["n_embd"]), (&"weight_file".into(), &64.into()));
+    let text = run(path, &["inspect", "."]);
+    assert!(stdout(&text).contains("transformer.h.0.attn.c_attn.weight"));
+    assert!(stdout(&run(path, &["completions", "bash"])).contains("pocketgpt-quantize"));
+}
+
+#[test]
+fn exit_codes() {
+    let folder = tiny();
+    let path = folder.path();
+    let before = names(path);
+    let text = run(path, &["convert", "nowhere", "-o", "x.pgpt"]);
+    assert_eq!(error(&text, 1).lines().count(), 1);
+    error(&run(path, &["inspect", "config.json"]), 1);
+    error(&run(path, &["convert", "."]), 2);
+    error(&run(path, &["convert", ".", "-o", "x.pgpt", "--to", "q3"]), 2);
+    error(&run(path, &["convert", ".", "-o", "x", "--no-tokenizer", "--tokenizer", "."]), 2);
+    error(&run(path, &["convert", ".", "-o", "x.pgpt", "--threads", "0"]), 2);
+    assert!(error(&run(path, &["synth", "--preset", "tiny", "-o", "."]), 1).contains("--force"));
+    assert_eq!(names(path), before);
+    stdout(&run(path, &["synth", "--preset", "tiny", "-o", ".", "--force"]));
+    stdout(&run(path, &["synth", "--preset", "tiny", "-o", "new/folder", "--dtype", "bf16"]));
+    stdout(&run(path, &["convert", "new/folder", "-o", "x.pgpt"]));
+}
+
+#[test]
+fn a_broken_pipe_ends_quietly() {
+    let folder = tiny();
+    let mut child = program()
+        .args(["inspect", "."])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_removes_what_was_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = program()
+        .args(["synth", "--preset", "gpt2-xl", "-o", "."])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while names(folder.path()).is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "error: interrupted\n");
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+}
