@@ -174,14 +174,34 @@ fn refuse_other_kinds(parsed: &TokenizerJson) -> Result<(), String> {
         }
         None => return Err("there is no ByteLevel pre_tokenizer".into()),
     }
-    for (name, part) in [("post_processor", &parsed.post_processor), ("decoder", &parsed.decoder)] {
-        if let Some(part) = part
-            && kind(part) != "ByteLevel"
-        {
-            return Err(format!("{name} {} is not supported, only ByteLevel is", kind(part)));
-        }
+    if let Some(decoder) = &parsed.decoder
+        && kind(decoder) != "ByteLevel"
+    {
+        return Err(format!("decoder {} is not supported, only ByteLevel is", kind(decoder)));
     }
-    Ok(())
+    match &parsed.post_processor {
+        Some(post) if !adds_nothing(post) => {
+            Err(format!("post_processor {} that adds tokens is not supported", kind(post)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a post-processor leaves the ids as they are: ByteLevel moves offsets only, and
+/// transformers 5 writes a template of nothing but the text.
+fn adds_nothing(post: &Value) -> bool {
+    match kind(post) {
+        "ByteLevel" => true,
+        "TemplateProcessing" => post
+            .get("single")
+            .and_then(Value::as_array)
+            .is_some_and(|parts| parts.len() == 1 && parts[0].get("Sequence").is_some()),
+        "Sequence" => post
+            .get("processors")
+            .and_then(Value::as_array)
+            .is_some_and(|parts| parts.iter().all(adds_nothing)),
+        _ => false,
+    }
 }
 
 fn from_vocab_and_merges(

@@ -4,7 +4,7 @@ mod checkpoint;
 
 use checkpoint::{Checkpoint, D, Tensor, VOCAB, names, numbers, tiny};
 use half::{bf16, f16};
-use pocketgpt_quantize::{ConvertOptions, Encoding, Inspection, convert, inspect};
+use pocketgpt_quantize::{ConvertOptions, Encoding, Inspection, TokenizerChoice, convert, inspect};
 use pocketgpt_runtime::config::{Activation, Gpt2Config};
 use pocketgpt_runtime::format::{MappedFile, Role, WeightFile};
 use safetensors::tensor::Dtype;
@@ -180,10 +180,7 @@ fn a_weight_file_beside_its_config() {
     checkpoint.write();
     let weights = checkpoint.path("finetuned.safetensors");
     std::fs::rename(checkpoint.path("model.safetensors"), &weights).unwrap();
-    let options = ConvertOptions {
-        tokenizer: pocketgpt_quantize::TokenizerChoice::Skip,
-        ..ConvertOptions::default()
-    };
+    let options = ConvertOptions { tokenizer: TokenizerChoice::Skip, ..ConvertOptions::default() };
     let report = convert(&weights, &checkpoint.output(), &options, &mut ()).unwrap();
     assert_eq!(report.source.name, "finetuned.safetensors");
 }
@@ -263,5 +260,29 @@ fn made_up_checkpoints_convert_and_are_the_same_twice() {
             assert_eq!(found.numbers, file.config().parameter_count());
         }
         Inspection::WeightFile(_) => panic!("this is a checkpoint"),
+    }
+}
+
+#[test]
+fn every_fixture_variant_converts() {
+    let variants =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/variants");
+    let output = tempfile::tempdir().unwrap();
+    for name in names(&variants) {
+        let folder = variants.join(&name);
+        let has = |file: &str| folder.join(file).exists();
+        let tokenizer = if has("tokenizer.json") || has("vocab.json") {
+            TokenizerChoice::FromSource
+        } else {
+            TokenizerChoice::Skip
+        };
+        for to in [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4] {
+            let path = output.path().join("variant.pgpt");
+            let options = ConvertOptions { to, tokenizer: tokenizer.clone(), ..Default::default() };
+            convert(&folder, &path, &options, &mut ())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let map = MappedFile::open(&path).unwrap();
+            WeightFile::new(map.bytes()).unwrap().verify().unwrap();
+        }
     }
 }

@@ -84,6 +84,27 @@ fn added_tokens_beside_the_vocabulary() {
 }
 
 #[test]
+fn templates_that_add_nothing_are_taken_and_others_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut json = write_tokenizer(folder.path(), 300);
+    let expected = read(folder.path()).unwrap().bytes;
+    let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });
+    let token = json!({ "SpecialToken": { "id": "<|endoftext|>", "type_id": 0 } });
+    let template = |parts: &[&Value]| json!({ "type": "TemplateProcessing", "single": parts });
+    let sequence = |part: Value| json!({ "type": "Sequence", "processors": [part] });
+    for post in [Value::Null, template(&[&text]), sequence(template(&[&text]))] {
+        json["post_processor"] = post;
+        write(folder.path(), "tokenizer.json", &json);
+        assert!(read(folder.path()).unwrap().bytes == expected);
+    }
+    for post in [template(&[&token, &text]), sequence(template(&[&token, &text]))] {
+        json["post_processor"] = post;
+        write(folder.path(), "tokenizer.json", &json);
+        assert!(read(folder.path()).unwrap_err().contains("adds tokens"));
+    }
+}
+
+#[test]
 fn refuses_other_kinds_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let good = write_tokenizer(folder.path(), 300);
@@ -100,7 +121,7 @@ fn refuses_other_kinds_by_name() {
         ("/pre_tokenizer", json!({ "type": "Whitespace" }), "pre_tokenizer Whitespace"),
         ("/pre_tokenizer", Value::Null, "no ByteLevel pre_tokenizer"),
         ("/pre_tokenizer/use_regex", json!(false), "regex"),
-        ("/post_processor", json!({ "type": "TemplateProcessing" }), "TemplateProcessing"),
+        ("/post_processor", json!({ "type": "Bert" }), "post_processor Bert"),
     ];
     for (pointer, value, expected) in cases {
         let mut json = good.clone();
