@@ -1,1 +1,46 @@
-//! pocketgpt-quantize
+//! Turns a GPT-2 checkpoint (Hugging Face safetensors) into one `.pgpt` file.
+//!
+//! ```no_run
+//! use pocketgpt_quantize::{ConvertOptions, Encoding, convert};
+//!
+//! let options = ConvertOptions { to: Encoding::Q4, ..ConvertOptions::default() };
+//! let report = convert("gpt2".as_ref(), "gpt2.pgpt".as_ref(), &options, &mut ())?;
+//! println!("{report}");
+//! # Ok::<(), pocketgpt_quantize::ConvertError>(())
+//! ```
+//!
+//! From the outside in:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`convert()`] | reads, encodes and writes tensor by tensor |
+//! | [`source`], [`hf_config`], [`gpt2_names`], [`tokenizer`], [`numbers`] | the checkpoint |
+//! | [`group`], [`int8`], [`int4`], [`pack`] | sixteen rows of f32 to a record |
+//! | [`writer`], [`verify`], [`report`] | the file |
+//!
+//! What a checkpoint may be stands in [`hf_config`] and [`gpt2_names`]: what would change the
+//! model's text and is not supported is an error that names it.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod convert;
+mod error;
+pub mod gpt2_names;
+pub mod group;
+pub mod hf_config;
+pub mod int4;
+pub mod int8;
+pub mod numbers;
+pub mod pack;
+mod progress;
+pub mod report;
+pub mod source;
+pub mod tokenizer;
+pub mod verify;
+pub mod writer;
+
+pub use convert::{ConvertOptions, TOOL, TokenizerChoice, convert};
+pub use error::ConvertError;
+pub use pocketgpt_runtime::format::Encoding;
+pub use progress::Progress;
+pub use report::Report;

@@ -1,0 +1,405 @@
+//! A checkpoint becomes a file, tensor by tensor: at most one tensor of the checkpoint is in
+//! memory, and a few megabytes of the file.
+
+use std::path::{Path, PathBuf};
+
+use pocketgpt_runtime::config::Gpt2Config;
+use pocketgpt_runtime::format::encode::FileLayout;
+use pocketgpt_runtime::format::{Encoding, Packing, Role, TensorEntry};
+use pocketgpt_runtime::quant::tile::{self, ROWS};
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::error::ConvertError;
+use crate::gpt2_names::{self, NamedTensors, is_transposed};
+use crate::hf_config;
+use crate::numbers::{SourceMatrix, count_not_finite, read_numbers};
+use crate::pack::{BlockScratch, Loss, encode_block, encode_numbers};
+use crate::progress::Progress;
+use crate::report::{self, Recipe, Report, SourceReport, TensorReport};
+use crate::source::{Checkpoint, SourceDtype, SourceTensor, checkpoint_folder};
+use crate::tokenizer::{self, TokenizerSection};
+use crate::verify;
+use crate::writer::{self, Writer};
+
+/// Program and version, as it stands in files.
+pub const TOOL: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
+/// Bytes of the file that are made at a time.
+const CHUNK_BYTES: usize = 8 << 20;
+/// Bytes a number of the metadata's `quality` may need, its comma included.
+const QUALITY_BYTES: usize = 12;
+
+/// How to convert.
+#[derive(Clone, Debug)]
+pub struct ConvertOptions {
+    /// Encoding of the matrices.
+    pub to: Encoding,
+    /// Encoding of `wte` and `lm_head`; by default `to`, but q8 where `to` is q4: every token's
+    /// logits come from there, and 4 bits are too few for that.
+    pub head: Option<Encoding>,
+    /// Which tokenizer the file gets.
+    pub tokenizer: TokenizerChoice,
+    /// Threads to work with; by default as many as there are CPUs. The bytes do not depend on it.
+    pub threads: Option<usize>,
+}
+
+impl Default for ConvertOptions {
+    /// q8 with the checkpoint's tokenizer.
+    fn default() -> Self {
+        Self { to: Encoding::Q8, head: None, tokenizer: TokenizerChoice::FromSource, threads: None }
+    }
+}
+
+impl ConvertOptions {
+    /// The encoding of `wte` and `lm_head`.
+    pub fn head_encoding(&self) -> Encoding {
+        self.head.unwrap_or(if self.to == Encoding::Q4 { Encoding::Q8 } else { self.to })
+    }
+}
+
+/// Which tokenizer a file gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenizerChoice {
+    /// The one in the checkpoint's folder; it is an error if there is none.
+    FromSource,
+    /// The one in this folder.
+    From(PathBuf),
+    /// None: the file takes token ids only.
+    Skip,
+}
+
+/// Converts the checkpoint `source`, a Hugging Face folder or a `.safetensors` file beside its
+/// `config.json`, to the file `output`, replacing what was there once the new file is complete.
+///
+/// The same checkpoint and options give the same bytes, on every machine and with any number of
+/// threads. On an error nothing is left behind.
+///
+/// # Errors
+/// [`ConvertError`]: one line that names the file, the cause and, where it is not plain, what to do.
+pub fn convert(
+    source: &Path,
+    output: &Path,
+    options: &ConvertOptions,
+    progress: &mut dyn Progress,
+) -> Result<Report, ConvertError> {
+    let Some(threads) = options.threads else {
+        return convert_here(source, output, options, progress);
+    };
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .build()
+        .map_err(|error| ConvertError::Threads { threads, cause: error.to_string() })?;
+    // The caller's progress stays on the caller's thread: only the encoding moves into the pool.
+    convert_in(Some(&pool), source, output, options, progress)
+}
+
+fn convert_here(
+    source: &Path,
+    output: &Path,
+    options: &ConvertOptions,
+    progress: &mut dyn Progress,
+) -> Result<Report, ConvertError> {
+    convert_in(None, source, output, options, progress)
+}
+
+fn convert_in(
+    pool: Option<&rayon::ThreadPool>,
+    source: &Path,
+    output: &Path,
+    options: &ConvertOptions,
+    progress: &mut dyn Progress,
+) -> Result<Report, ConvertError> {
+    let folder = checkpoint_folder(source)?;
+    let mut hf = hf_config::read(&folder)?;
+    let mut checkpoint = Checkpoint::open(source)?;
+    let named = gpt2_names::resolve(&mut checkpoint, &mut hf.config)?;
+    let tokenizer = read_tokenizer(&folder, &hf.config, options)?;
+    refuse_source_as_output(&checkpoint, tokenizer.as_ref(), output)?;
+
+    let mut metadata = Metadata {
+        tool: TOOL,
+        source: SourceReport { name: own_name(source), sha256: "0".repeat(64) },
+        recipe: Recipe {
+            to: options.to.name(),
+            head: options.head_encoding().name(),
+            tokenizer: tokenizer.is_some(),
+        },
+        generation: hf.generation,
+        quality: vec![],
+    };
+    let tokenizer_bytes = tokenizer.map_or(vec![], |section| section.bytes);
+    let metadata_len = metadata.json().len() + QUALITY_BYTES * named.tensors.len();
+    let wpe = wpe_encoding(&mut checkpoint, &named, options.to)?;
+    let layout =
+        FileLayout::new(&hf.config, tokenizer_bytes.len(), metadata_len, |role, _| match role {
+            Role::Wte | Role::LmHead => options.head_encoding(),
+            Role::Wpe => wpe,
+            _ => options.to,
+        })
+        .map_err(|source| ConvertError::Config { path: folder.join("config.json"), source })?;
+
+    progress.start(named.tensors.iter().map(|t| t.byte_len() as u64).sum());
+    let (entries, file_len) = (layout.entries.clone(), layout.file_len());
+    let mut hash = Sha256::new();
+    hash.update(&hf.text);
+    let mut tensors = Vec::with_capacity(entries.len());
+    let mut total = Totals::default();
+    let mut work = Work { pool, writer: Writer::create(output, layout)?, out: vec![], progress };
+    let mut bytes = Vec::new();
+    for (entry, tensor) in entries.iter().zip(&named.tensors) {
+        work.progress.tensor(&tensor.name);
+        checkpoint.read(tensor, 0..tensor.byte_len(), &mut bytes)?;
+        hash_tensor(&mut hash, entry, tensor, &bytes);
+        let loss = work.encode(checkpoint.path_of(tensor), entry, tensor, &bytes)?;
+        total.add(entry, &loss);
+        tensors.push(TensorReport::new(entry, &loss));
+    }
+    hash.update(&tokenizer_bytes);
+
+    metadata.source.sha256 = hex(&hash.finalize());
+    metadata.quality = tensors.iter().map(|t| t.snr_db).collect();
+    let Work { writer, progress, .. } = work;
+    let file = writer.finish(&tokenizer_bytes, &metadata.json(), metadata_len)?;
+    verify::check(file.path(), output, false)?;
+    if progress.is_cancelled() {
+        return Err(ConvertError::Cancelled);
+    }
+    writer::persist(file, output)?;
+    progress.finish();
+    Ok(Report {
+        tool: TOOL.into(),
+        source: metadata.source,
+        recipe: metadata.recipe,
+        tensors,
+        file_bytes: file_len,
+        tokenizer_bytes: tokenizer_bytes.len() as u64,
+        parameters: hf.config.parameter_count(),
+        bits_per_weight: report::bits_per_weight(total.bytes, total.weights),
+        snr_db: report::snr_db(&total.loss),
+    })
+}
+
+/// JSON text of the file's metadata section.
+#[derive(Serialize)]
+struct Metadata {
+    tool: &'static str,
+    source: SourceReport,
+    recipe: Recipe,
+    /// Sampling defaults of the checkpoint.
+    generation: Map<String, Value>,
+    /// Signal to noise in dB per tensor, in the order of the directory; null if nothing was lost.
+    quality: Vec<Option<f64>>,
+}
+
+impl Metadata {
+    fn json(&self) -> String {
+        serde_json::to_string(self).expect("maps with text keys and finite numbers")
+    }
+}
+
+/// Sums over all matrices.
+#[derive(Default)]
+struct Totals {
+    bytes: u64,
+    weights: u64,
+    loss: Loss,
+}
+
+impl Totals {
+    fn add(&mut self, entry: &TensorEntry, loss: &Loss) {
+        if entry.packing == Packing::Tile16 {
+            self.bytes += entry.len;
+            self.weights += report::weights(entry);
+            self.loss += *loss;
+        }
+    }
+}
+
+fn read_tokenizer(
+    folder: &Path,
+    config: &Gpt2Config,
+    options: &ConvertOptions,
+) -> Result<Option<TokenizerSection>, ConvertError> {
+    let section = match &options.tokenizer {
+        TokenizerChoice::Skip => return Ok(None),
+        TokenizerChoice::FromSource => tokenizer::read(folder)?,
+        TokenizerChoice::From(other) => tokenizer::read(other)?,
+    };
+    if section.vocab_size > config.vocab_size {
+        return Err(ConvertError::TokenizerTooLarge {
+            path: section.files[0].clone(),
+            found: section.vocab_size,
+            vocab_size: config.vocab_size,
+        });
+    }
+    Ok(Some(section))
+}
+
+fn refuse_source_as_output(
+    checkpoint: &Checkpoint,
+    tokenizer: Option<&TokenizerSection>,
+    output: &Path,
+) -> Result<(), ConvertError> {
+    // A file that does not exist yet is none of the source's.
+    let Ok(real) = output.canonicalize() else { return Ok(()) };
+    let config = checkpoint.folder.join("config.json");
+    let files = tokenizer.map_or(&[][..], |section| &section.files);
+    let mut sources = checkpoint.paths().chain([&*config]).chain(files.iter().map(|f| &**f));
+    if sources.any(|file| file.canonicalize().is_ok_and(|file| file == real)) {
+        return Err(ConvertError::OutputIsSource { path: output.into() });
+    }
+    Ok(())
+}
+
+/// f16 for `wpe`, unless nothing may be lost or a number is too large for it.
+fn wpe_encoding(
+    checkpoint: &mut Checkpoint,
+    named: &NamedTensors,
+    to: Encoding,
+) -> Result<Encoding, ConvertError> {
+    if to == Encoding::F32 {
+        return Ok(Encoding::F32);
+    }
+    let wpe = &named.tensors[1];
+    let dtype = dtype_of(wpe);
+    let mut bytes = Vec::new();
+    checkpoint.read(wpe, 0..wpe.byte_len(), &mut bytes)?;
+    let mut numbers = vec![0.0; bytes.len() / dtype.width()];
+    read_numbers(dtype, &bytes, &mut numbers);
+    let fits = numbers.iter().all(|x| half::f16::from_f32(*x).is_finite());
+    Ok(if fits { Encoding::F16 } else { Encoding::F32 })
+}
+
+fn dtype_of(tensor: &SourceTensor) -> SourceDtype {
+    SourceDtype::from_safetensors(tensor.dtype).expect("checked when names were resolved")
+}
+
+fn hash_tensor(hash: &mut Sha256, entry: &TensorEntry, tensor: &SourceTensor, bytes: &[u8]) {
+    hash.update(gpt2_names::tensor_name(entry.role, entry.layer));
+    hash.update(format!(" {:?}\n", tensor.dtype));
+    hash.update(bytes);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Last part of a path: files do not tell where on a machine they were made.
+fn own_name(path: &Path) -> String {
+    let real = path.canonicalize().unwrap_or_else(|_| path.into());
+    real.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+/// What encoding needs from one tensor to the next.
+struct Work<'a> {
+    pool: Option<&'a rayon::ThreadPool>,
+    writer: Writer,
+    /// Bytes of the file being made.
+    out: Vec<u8>,
+    progress: &'a mut dyn Progress,
+}
+
+impl Work<'_> {
+    /// Encodes and writes a tensor, `bytes` being the checkpoint's.
+    fn encode(
+        &mut self,
+        path: &Path,
+        entry: &TensorEntry,
+        tensor: &SourceTensor,
+        bytes: &[u8],
+    ) -> Result<Loss, ConvertError> {
+        let dtype = dtype_of(tensor);
+        let count = count_not_finite(dtype, bytes);
+        if count > 0 {
+            let (path, tensor) = (path.into(), tensor.name.clone());
+            return Err(ConvertError::NotFinite { path, tensor, count });
+        }
+        let loss = match entry.packing {
+            Packing::Rows => self.encode_rows(entry, dtype, bytes)?,
+            Packing::Tile16 => self.encode_tiles(entry, dtype, bytes)?,
+        };
+        if loss.overflows > 0 {
+            let (path, tensor) = (path.into(), tensor.name.clone());
+            return Err(ConvertError::F16Overflow { path, tensor, count: loss.overflows });
+        }
+        Ok(loss)
+    }
+
+    fn encode_rows(
+        &mut self,
+        entry: &TensorEntry,
+        dtype: SourceDtype,
+        bytes: &[u8],
+    ) -> Result<Loss, ConvertError> {
+        let mut numbers = vec![0.0; bytes.len() / dtype.width()];
+        read_numbers(dtype, bytes, &mut numbers);
+        self.out.resize(entry.len as usize, 0);
+        let loss = encode_numbers(entry.encoding, &numbers, &mut self.out);
+        self.writer.write(&self.out)?;
+        self.advance(bytes.len())?;
+        Ok(loss)
+    }
+
+    fn encode_tiles(
+        &mut self,
+        entry: &TensorEntry,
+        dtype: SourceDtype,
+        bytes: &[u8],
+    ) -> Result<Loss, ConvertError> {
+        let (rows, cols) = (entry.rows as usize, entry.cols as usize);
+        let transposed = is_transposed(entry.role);
+        let matrix = SourceMatrix { bytes, dtype, transposed, rows, cols };
+        let record_len = tile::record_len(entry.encoding, cols);
+        let blocks = tile::blocks(rows);
+        let at_a_time = (CHUNK_BYTES / record_len).clamp(1, blocks);
+        let mut total = Loss::default();
+        let mut done = 0;
+        for first in (0..blocks).step_by(at_a_time) {
+            let count = at_a_time.min(blocks - first);
+            self.out.resize(count * record_len, 0);
+            let losses = in_pool(self.pool, || {
+                encode_blocks(&matrix, entry.encoding, first, record_len, &mut self.out)
+            });
+            // Summed in order, so that the total does not depend on the threads.
+            losses.into_iter().for_each(|loss| total += loss);
+            self.writer.write(&self.out)?;
+            let end = bytes.len() as u64 * (first + count) as u64 / blocks as u64;
+            self.advance(end as usize - done)?;
+            done = end as usize;
+        }
+        Ok(total)
+    }
+
+    fn advance(&mut self, bytes: usize) -> Result<(), ConvertError> {
+        self.progress.advance(bytes as u64);
+        if self.progress.is_cancelled() { Err(ConvertError::Cancelled) } else { Ok(()) }
+    }
+}
+
+fn in_pool<R: Send>(pool: Option<&rayon::ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
+    match pool {
+        Some(pool) => pool.install(work),
+        None => work(),
+    }
+}
+
+/// Encodes the blocks from `first` on that `out` has room for.
+fn encode_blocks(
+    matrix: &SourceMatrix<'_>,
+    encoding: Encoding,
+    first: usize,
+    record_len: usize,
+    out: &mut [u8],
+) -> Vec<Loss> {
+    let memory = || (vec![0.0; ROWS * matrix.cols], BlockScratch::new(matrix.cols));
+    out.par_chunks_mut(record_len)
+        .enumerate()
+        .map_init(memory, |(rows, scratch), (i, record)| {
+            matrix.read_block(first + i, rows);
+            encode_block(encoding, rows, None, scratch, record)
+        })
+        .collect()
+}

@@ -1,0 +1,184 @@
+//! What a conversion did: sizes and errors per tensor, as data and as a table.
+
+use std::fmt::{self, Write};
+
+use pocketgpt_runtime::format::tensor::{NO_LAYER, TensorEntry};
+use serde::Serialize;
+
+use crate::gpt2_names::tensor_name;
+use crate::pack::Loss;
+
+/// What a conversion did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Program and version.
+    pub tool: String,
+    /// What was converted.
+    pub source: SourceReport,
+    /// How.
+    pub recipe: Recipe,
+    /// Every tensor, in the order of the file.
+    pub tensors: Vec<TensorReport>,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the tokenizer in it.
+    pub tokenizer_bytes: u64,
+    /// Weights and biases, the head counted once when tied.
+    pub parameters: u64,
+    /// Bits per weight over all matrices, the head and `wte` among them, without `wpe` and vectors.
+    pub bits_per_weight: f64,
+    /// Signal to noise over all matrices, in dB; null if nothing was lost.
+    pub snr_db: Option<f64>,
+}
+
+/// What was converted.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceReport {
+    /// The folder's or file's own name, without the folders above.
+    pub name: String,
+    /// SHA-256 over `config.json`, then each tensor's name, dtype and bytes in the order of the
+    /// file, then the tokenizer's section.
+    pub sha256: String,
+}
+
+/// How it was converted.
+#[derive(Clone, Debug, Serialize)]
+pub struct Recipe {
+    /// Encoding of the matrices.
+    pub to: &'static str,
+    /// Encoding of `wte` and `lm_head`.
+    pub head: &'static str,
+    /// Whether the file has a tokenizer.
+    pub tokenizer: bool,
+}
+
+/// One tensor of the file.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorReport {
+    /// Its name in the checkpoint, without `transformer.`.
+    pub name: String,
+    /// Its name inside a block.
+    pub role: &'static str,
+    /// Block number.
+    pub layer: Option<u16>,
+    /// How numbers are stored.
+    pub encoding: &'static str,
+    /// Output rows.
+    pub rows: u32,
+    /// Inputs per row.
+    pub cols: u32,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// `8 bytes / (rows cols)`
+    pub bits_per_weight: f64,
+    /// Signal to noise of what is stored against the checkpoint, in dB; null if nothing was lost.
+    pub snr_db: Option<f64>,
+}
+
+impl TensorReport {
+    pub(crate) fn new(entry: &TensorEntry, loss: &Loss) -> Self {
+        Self {
+            name: tensor_name(entry.role, entry.layer),
+            role: entry.role.name(),
+            layer: (entry.layer != NO_LAYER).then_some(entry.layer),
+            encoding: entry.encoding.name(),
+            rows: entry.rows,
+            cols: entry.cols,
+            bytes: entry.len,
+            bits_per_weight: bits_per_weight(entry.len, weights(entry)),
+            snr_db: snr_db(loss),
+        }
+    }
+}
+
+/// Numbers of a tensor.
+pub(crate) fn weights(entry: &TensorEntry) -> u64 {
+    u64::from(entry.rows) * u64::from(entry.cols)
+}
+
+/// Rounded to four digits behind the point.
+pub(crate) fn bits_per_weight(bytes: u64, weights: u64) -> f64 {
+    (8e4 * bytes as f64 / weights as f64).round() / 1e4
+}
+
+/// `10 log10(signal / noise)`, rounded to two digits behind the point; `None` if nothing was lost
+/// or the numbers are beyond f64.
+pub(crate) fn snr_db(loss: &Loss) -> Option<f64> {
+    let ratio = loss.signal / loss.noise;
+    let usable = loss.noise > 0.0 && ratio.is_normal() && ratio > 0.0;
+    usable.then(|| (1000.0 * log10(ratio)).round() / 100.0)
+}
+
+/// Logarithm of a normal positive number. It stands in the file, and the one of the C library
+/// differs from machine to machine: here are `+ - * /` only.
+fn log10(value: f64) -> f64 {
+    let bits = value.to_bits();
+    let mut exponent = (bits >> 52) as i32 - 1023;
+    let mut mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
+    if mantissa > std::f64::consts::SQRT_2 {
+        mantissa /= 2.0;
+        exponent += 1;
+    }
+    // ln m = 2 artanh z, with |z| below 0.172: the terms fall by 1/34 each.
+    let z = (mantissa - 1.0) / (mantissa + 1.0);
+    let mut sum = 0.0;
+    for power in (0..14).rev() {
+        sum = sum * z * z + 1.0 / f64::from(2 * power + 1);
+    }
+    (2.0 * z * sum + f64::from(exponent) * std::f64::consts::LN_2) / std::f64::consts::LN_10
+}
+
+/// The table for people: one line per tensor, then the totals.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<26} {:>14} {:>4} {:>8} {:>8}", "tensor", "shape", "", "bits", "SNR dB")?;
+        for tensor in self.tensors.iter().filter(|t| t.rows > 1) {
+            let shape = format!("{} x {}", tensor.rows, tensor.cols);
+            let (name, encoding) = (&tensor.name, tensor.encoding);
+            let (bits, snr) = (tensor.bits_per_weight, decibel(tensor.snr_db));
+            writeln!(f, "{name:<26} {shape:>14} {encoding:>4} {bits:>8.3} {snr:>8}")?;
+        }
+        let vectors = self.tensors.iter().filter(|t| t.rows == 1);
+        let (count, bytes) = vectors.fold((0, 0), |(n, bytes), t| (n + 1, bytes + t.bytes));
+        writeln!(f, "{count} vectors in f32, {bytes} bytes")?;
+        writeln!(
+            f,
+            "all matrices: {:.3} bits per weight, SNR {} dB",
+            self.bits_per_weight,
+            decibel(self.snr_db)
+        )?;
+        write!(
+            f,
+            "{} parameters, tokenizer {} bytes, file {} bytes",
+            self.parameters, self.tokenizer_bytes, self.file_bytes
+        )
+    }
+}
+
+fn decibel(snr: Option<f64>) -> String {
+    let mut text = String::new();
+    match snr {
+        Some(snr) => write!(text, "{snr:.2}").expect("strings take everything"),
+        None => text.push_str("exact"),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log10_is_the_logarithm() {
+        for value in [1e-300, 1e-5, 0.5, 0.9999999, 1.0, 1.4142, 1.4143, 2.0, 1234.5, 1e300] {
+            assert!((log10(value) - value.log10()).abs() < 1e-12 * value.log10().abs() + 1e-15);
+        }
+    }
+
+    #[test]
+    fn nothing_lost_has_no_snr() {
+        assert_eq!(snr_db(&Loss { signal: 1.0, noise: 0.0, overflows: 0 }), None);
+        assert_eq!(snr_db(&Loss { signal: 0.0, noise: 0.0, overflows: 0 }), None);
+        assert_eq!(snr_db(&Loss { signal: 1e4, noise: 1.0, overflows: 0 }), Some(40.0));
+    }
+}
