@@ -11,6 +11,7 @@ extern crate std;
 pub mod config;
 pub mod error;
 pub mod format;
+pub mod generate;
 pub mod isa;
 pub mod kernels;
 mod kv_cache;
@@ -22,6 +23,7 @@ pub mod parallel;
 #[cfg(feature = "std")]
 pub mod pool;
 pub mod quant;
+pub mod sampling;
 pub mod session;
 pub mod tokenizer;
 pub mod workspace;

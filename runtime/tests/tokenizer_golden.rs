@@ -92,11 +92,7 @@ fn golden_ids_and_texts() {
         let text = case["text"].as_str().unwrap();
         let ids = view.encode_to_vec(text);
         assert_eq!(json!(ids), case["ids"], "{name}: {text:?}");
-        assert_eq!(
-            json!(view.decode_to_string(&ids)),
-            case["decoded"],
-            "{name}: {text:?}"
-        );
+        assert_eq!(json!(view.decode_to_string(&ids)), case["decoded"], "{name}: {text:?}");
         seen += 1;
     }
     assert_eq!(seen, 62);
@@ -180,9 +176,8 @@ impl Texts {
             // Not white space.
             '\u{180e}', '\u{200b}', '\u{feff}', '\u{1c}', '\0',
         ];
-        const CONTRACTIONS: &[&str] = &[
-            "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'r", "'l", "'v", "'", "''", "’s",
-        ];
+        const CONTRACTIONS: &[&str] =
+            &["'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'r", "'l", "'v", "'", "''", "’s"];
         const SPECIALS: &[&str] = &[
             END_OF_TEXT,
             "<|endoftext|",
@@ -289,11 +284,7 @@ fn compare(name: &str, json: &Value, seed: u64, cases: usize) {
         // The judge decodes added tokens through the byte alphabet where it can, we give their
         // content: the same for the contents of these tests, ASCII or outside of the alphabet.
         let wanted = judge.decode(&found, false).unwrap();
-        assert_eq!(
-            view.decode_to_string(&found),
-            wanted,
-            "{name}, case {case}: {text:?}"
-        );
+        assert_eq!(view.decode_to_string(&found), wanted, "{name}, case {case}: {text:?}");
     }
     println!("{name}: {cases} texts agree");
 }
@@ -327,10 +318,7 @@ fn agrees_with_the_reference_on_every_character() {
         .filter(|&c| !('\u{41000}'..'\u{d0000}').contains(&c))
         .collect();
     for chunk in characters.chunks(64) {
-        let text: String = chunk
-            .iter()
-            .flat_map(|&c| ['a', c, '1', c, ' ', c])
-            .collect();
+        let text: String = chunk.iter().flat_map(|&c| ['a', c, '1', c, ' ', c]).collect();
         let wanted = judge.encode_fast(text.as_str(), false).unwrap();
         assert_eq!(view.encode_to_vec(&text), wanted.get_ids(), "{text:?}");
     }
@@ -374,11 +362,7 @@ fn agrees_with_the_reference_on_plain_text() {
     let view = TokenizerView::new(&section).unwrap();
     let mut judge = judge(&json);
     judge.set_encode_special_tokens(true);
-    for text in [
-        END_OF_TEXT,
-        "a<|endoftext|>b",
-        "  <|endoftext|>  <|endoftext|>\n",
-    ] {
+    for text in [END_OF_TEXT, "a<|endoftext|>b", "  <|endoftext|>  <|endoftext|>\n"] {
         let wanted = judge.encode_fast(text, false).unwrap();
         let mut scratch = vec![0; view.scratch_len(text)];
         let mut found = Vec::new();

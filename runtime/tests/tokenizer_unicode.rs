@@ -6,10 +6,7 @@
 use regex_syntax::hir::{Class, HirKind};
 use std::fmt::Write as _;
 
-const TABLE: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/src/tokenizer/unicode_table.rs"
-);
+const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tokenizer/unicode_table.rs");
 
 /// Marks the characters of `class` with `bits`.
 fn mark(bits: &mut [u32], class: &str, bit: u32) {

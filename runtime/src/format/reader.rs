@@ -282,17 +282,12 @@ fn verify_quantized(
     if out_of_range {
         return Err(|tensor| FormatError::OutsideRange { tensor });
     }
-    let (index, zero): (fn(usize, usize) -> (usize, bool), u8) = match encoding {
-        Encoding::Q8 => (|lane, col| (tile::q8_index(lane, col), false), 0),
-        _ => (tile::q4_index, 8),
-    };
-    let value = |lane, col| {
-        let (byte, high) = index(lane, col);
-        let byte = view.weights()[byte];
-        match encoding {
-            Encoding::Q8 => byte,
-            _ if high => byte >> 4,
-            _ => byte & 15,
+    let zero = if encoding == Encoding::Q8 { 0 } else { 8 };
+    let value = |lane, col| match encoding {
+        Encoding::Q8 => view.weights()[tile::q8_index(lane, col)],
+        _ => {
+            let (byte, high) = tile::q4_index(lane, col);
+            (view.weights()[byte] >> (4 * u32::from(high))) & 15
         }
     };
     for lane in 0..ROWS {

@@ -69,8 +69,7 @@ impl<'a> TokenizerView<'a> {
 
     /// The added tokens that are special, in ascending order of their contents.
     pub fn special_tokens(&self) -> impl Iterator<Item = AddedToken<'a>> + use<'a> {
-        self.added_tokens()
-            .filter(|token| token.flags.contains(AddedFlags::SPECIAL))
+        self.added_tokens().filter(|token| token.flags.contains(AddedFlags::SPECIAL))
     }
 
     /// Whether `id` is that of a special token.
@@ -102,11 +101,7 @@ pub(super) struct AddedFinder<'a> {
 
 impl<'a> AddedFinder<'a> {
     pub fn new(view: TokenizerView<'a>, normalized: bool) -> Self {
-        let mut finder = Self {
-            view,
-            normalized,
-            first_bytes: [0; 4],
-        };
+        let mut finder = Self { view, normalized, first_bytes: [0; 4] };
         for token in view.added_tokens() {
             if let (true, Some(&byte)) = (finder.is_mine(&token), token.content.first()) {
                 finder.first_bytes[usize::from(byte / 64)] |= 1 << (byte % 64);
@@ -200,10 +195,7 @@ impl<'a> AddedFinder<'a> {
                 continue;
             }
             if token.flags.contains(AddedFlags::SINGLE_WORD)
-                && (text[..start]
-                    .chars()
-                    .next_back()
-                    .is_some_and(unicode::is_word)
+                && (text[..start].chars().next_back().is_some_and(unicode::is_word)
                     || text[end..].chars().next().is_some_and(unicode::is_word))
             {
                 continue;

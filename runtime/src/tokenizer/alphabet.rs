@@ -63,9 +63,7 @@ mod tests {
         for byte in 0..=255 {
             assert_eq!(char_to_byte(byte_to_char(byte)), Some(byte));
         }
-        let inverse = (0..0x1000)
-            .filter_map(char::from_u32)
-            .filter_map(char_to_byte);
+        let inverse = (0..0x1000).filter_map(char::from_u32).filter_map(char_to_byte);
         assert_eq!(inverse.count(), 256);
     }
 }

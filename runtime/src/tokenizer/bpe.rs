@@ -35,9 +35,7 @@ pub(super) fn merge_word<E>(
     let len = word.len();
     let bytes = (word.prefixed.then_some(b' ').into_iter()).chain(word.text.bytes());
     if len == 1 {
-        return bytes
-            .into_iter()
-            .try_for_each(|byte| sink(view.byte_id(byte), 0..1));
+        return bytes.into_iter().try_for_each(|byte| sink(view.byte_id(byte), 0..1));
     }
 
     let (symbols, queue) = scratch.split_at_mut(len * SYMBOL_LEN);

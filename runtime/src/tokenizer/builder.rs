@@ -110,21 +110,13 @@ impl fmt::Display for BuildError {
             }
             Self::TooManyMerges(count) => write!(f, "{count} merges are more than {MAX_MERGES}"),
             Self::MergeNotInVocabulary { rank, token } => {
-                write!(
-                    f,
-                    "merge {rank} needs the token {token:?}, which is not in the vocabulary"
-                )
+                write!(f, "merge {rank} needs the token {token:?}, which is not in the vocabulary")
             }
             Self::DuplicateMerge { rank } => write!(f, "merge {rank} is given a second time"),
-            Self::AddedLength(content) => write!(
-                f,
-                "added token {content:?} is empty or longer than {MAX_ADDED_LEN} bytes"
-            ),
-            Self::AddedId {
-                content,
-                added,
-                vocabulary,
-            } => write!(
+            Self::AddedLength(content) => {
+                write!(f, "added token {content:?} is empty or longer than {MAX_ADDED_LEN} bytes")
+            }
+            Self::AddedId { content, added, vocabulary } => write!(
                 f,
                 "added token {content:?} has the id {added}, but {vocabulary} in the vocabulary"
             ),
@@ -202,18 +194,8 @@ impl TokenizerBuilder {
         let mut header = Vec::with_capacity(HEADER_LEN);
         header.extend_from_slice(&VERSION.to_le_bytes());
         header.extend_from_slice(&KIND_BYTE_LEVEL_BPE.to_le_bytes());
-        let flags = if self.add_prefix_space {
-            FLAG_ADD_PREFIX_SPACE
-        } else {
-            0
-        };
-        let counts = [
-            flags,
-            n_tokens,
-            n_merges,
-            added.len() as u32,
-            blob.len() as u32,
-        ];
+        let flags = if self.add_prefix_space { FLAG_ADD_PREFIX_SPACE } else { 0 };
+        let counts = [flags, n_tokens, n_merges, added.len() as u32, blob.len() as u32];
         header.extend(counts.iter().flat_map(|value| value.to_le_bytes()));
         header.resize(HEADER_LEN, 0);
 
@@ -296,9 +278,7 @@ impl TokenizerBuilder {
         if last >= MAX_TOKENS {
             return Err(BuildError::IdTooLarge(last));
         }
-        Ok((0..=last)
-            .map(|id| by_id.remove(&id).unwrap_or_default())
-            .collect())
+        Ok((0..=last).map(|id| by_id.remove(&id).unwrap_or_default()).collect())
     }
 
     /// Merges by left id, then right id.
@@ -313,21 +293,14 @@ impl TokenizerBuilder {
         let mut whole = String::new();
         for (rank, (left, right)) in self.merges.iter().enumerate() {
             let id = |token: &str| {
-                let missing = || BuildError::MergeNotInVocabulary {
-                    rank,
-                    token: token.to_owned(),
-                };
+                let missing = || BuildError::MergeNotInVocabulary { rank, token: token.to_owned() };
                 vocabulary.get(token).copied().ok_or_else(missing)
             };
             whole.clear();
             whole.push_str(left);
             whole.push_str(right);
             let (left, right) = (id(left)?, id(right)?);
-            let merge = Merge {
-                right,
-                rank: rank as u32,
-                merged: id(&whole)?,
-            };
+            let merge = Merge { right, rank: rank as u32, merged: id(&whole)? };
             if merges.insert((left, right), merge).is_some() {
                 return Err(BuildError::DuplicateMerge { rank });
             }
@@ -352,10 +325,8 @@ fn token_bytes(token: &str) -> Result<Vec<u8>, BuildError> {
     token
         .chars()
         .map(|character| {
-            char_to_byte(character).ok_or_else(|| BuildError::NotInAlphabet {
-                token: token.to_owned(),
-                character,
-            })
+            char_to_byte(character)
+                .ok_or_else(|| BuildError::NotInAlphabet { token: token.to_owned(), character })
         })
         .collect()
 }
@@ -416,13 +387,8 @@ mod tests {
     fn rejects_duplicate_token() {
         let built = small().token("a", 300).build();
         assert_eq!(built, Err(BuildError::DuplicateToken("a".into())));
-        let built = small()
-            .added_token("<|endoftext|>", 300, AddedFlags::default())
-            .build();
-        assert_eq!(
-            built,
-            Err(BuildError::DuplicateToken("<|endoftext|>".into()))
-        );
+        let built = small().added_token("<|endoftext|>", 300, AddedFlags::default()).build();
+        assert_eq!(built, Err(BuildError::DuplicateToken("<|endoftext|>".into())));
     }
 
     #[test]
@@ -473,9 +439,7 @@ mod tests {
     #[test]
     fn rejects_added_length() {
         for content in [String::new(), "x".repeat(MAX_ADDED_LEN + 1)] {
-            let built = small()
-                .added_token(&content, 300, AddedFlags::default())
-                .build();
+            let built = small().added_token(&content, 300, AddedFlags::default()).build();
             assert_eq!(built, Err(BuildError::AddedLength(content)));
         }
     }
@@ -483,19 +447,13 @@ mod tests {
     #[test]
     fn rejects_added_id_that_differs_from_the_vocabulary() {
         let built = small().added_token("a", 300, AddedFlags::default()).build();
-        let error = BuildError::AddedId {
-            content: "a".into(),
-            added: 300,
-            vocabulary: 97,
-        };
+        let error = BuildError::AddedId { content: "a".into(), added: 300, vocabulary: 97 };
         assert_eq!(built, Err(error));
     }
 
     #[test]
     fn rejects_added_token_that_is_other_bytes_in_the_vocabulary() {
-        let built = small()
-            .added_token("é", 0xe9, AddedFlags::default())
-            .build();
+        let built = small().added_token("é", 0xe9, AddedFlags::default()).build();
         assert_eq!(built, Err(BuildError::AddedAmbiguous("é".into())));
     }
 }

@@ -73,10 +73,7 @@ impl<'a> TokenizerView<'a> {
             Ok(())
         })?;
         if count > out.len() {
-            return Err(CapacityError::Output {
-                needed: count,
-                given: out.len(),
-            });
+            return Err(CapacityError::Output { needed: count, given: out.len() });
         }
         Ok(count)
     }

@@ -65,10 +65,7 @@ impl fmt::Display for TokenizerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Truncated { len } => {
-                write!(
-                    f,
-                    "tokenizer section of {len} bytes is shorter than its header"
-                )
+                write!(f, "tokenizer section of {len} bytes is shorter than its header")
             }
             Self::Version(version) => write!(f, "unknown tokenizer section version {version}"),
             Self::Kind(kind) => write!(f, "unknown kind of tokenizer {kind}"),
@@ -87,10 +84,7 @@ impl fmt::Display for TokenizerError {
             Self::MergeRange(index) => write!(f, "merge {index} has a value out of range"),
             Self::MergeOrder(index) => write!(f, "merge {index} is out of order"),
             Self::MergeBytes(index) => {
-                write!(
-                    f,
-                    "merge {index} makes a token with other bytes than its parts"
-                )
+                write!(f, "merge {index} makes a token with other bytes than its parts")
             }
             Self::AddedId(index) => write!(f, "added token {index} has an id out of range"),
             Self::AddedFlags(index) => write!(f, "added token {index} has unknown flags"),
@@ -128,10 +122,7 @@ impl fmt::Display for CapacityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Scratch { needed, given } => {
-                write!(
-                    f,
-                    "encoding needs {needed} scratch elements, {given} were given"
-                )
+                write!(f, "encoding needs {needed} scratch elements, {given} were given")
             }
             Self::Output { needed, given } => {
                 write!(f, "the text has {needed} tokens, there is room for {given}")

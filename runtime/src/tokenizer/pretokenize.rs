@@ -60,11 +60,7 @@ impl<'t> Iterator for Words<'t> {
         };
         let start = self.at;
         self.at += len;
-        Some(Word {
-            start,
-            text: &rest[..len],
-            prefixed,
-        })
+        Some(Word { start, text: &rest[..len], prefixed })
     }
 }
 
@@ -98,9 +94,7 @@ fn after_space(rest: &str, spaces: usize) -> usize {
 
 /// Length of the characters of class `wanted` at the start of `text`.
 fn run(text: &str, wanted: Class) -> usize {
-    text.char_indices()
-        .find(|&(_, c)| class(c) != wanted)
-        .map_or(text.len(), |(at, _)| at)
+    text.char_indices().find(|&(_, c)| class(c) != wanted).map_or(text.len(), |(at, _)| at)
 }
 
 /// White space up to the end of the text is one word. Before a word, the last character of it is
@@ -111,11 +105,7 @@ fn white_space(text: &str, spaces: usize) -> usize {
         return len;
     }
     let last = text[..len].chars().next_back().map_or(0, char::len_utf8);
-    if spaces == 0 && last == len {
-        len
-    } else {
-        len - last
-    }
+    if spaces == 0 && last == len { len } else { len - last }
 }
 
 #[cfg(all(test, feature = "alloc"))]
@@ -128,23 +118,15 @@ mod tests {
     }
 
     fn prefixed(text: &str) -> Vec<(bool, &str)> {
-        Words::new(text, true)
-            .map(|word| (word.prefixed, word.text))
-            .collect()
+        Words::new(text, true).map(|word| (word.prefixed, word.text)).collect()
     }
 
     #[test]
     fn splits_like_the_pattern() {
         assert_eq!(words(""), [""; 0]);
         assert_eq!(words("Hello  world!"), ["Hello", " ", " world", "!"]);
-        assert_eq!(
-            words("I'm 'sad' ''s"),
-            ["I", "'m", " '", "sad", "'", " ''", "s"]
-        );
-        assert_eq!(
-            words("a \n b\n\nc "),
-            ["a", " \n", " b", "\n", "\n", "c", " "]
-        );
+        assert_eq!(words("I'm 'sad' ''s"), ["I", "'m", " '", "sad", "'", " ''", "s"]);
+        assert_eq!(words("a \n b\n\nc "), ["a", " \n", " b", "\n", "\n", "c", " "]);
         assert_eq!(words("x\u{a0}\u{3000}y"), ["x", "\u{a0}", "\u{3000}", "y"]);
         assert_eq!(words("12ab٣Ⅷ"), ["12", "ab", "٣Ⅷ"]);
         assert_eq!(words("'llama 'LL"), ["'ll", "ama", " '", "LL"]);

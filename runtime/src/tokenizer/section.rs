@@ -132,10 +132,7 @@ impl<'a> TokenizerView<'a> {
             + u64::from(n_merges) * 8
             + u64::from(n_added) * 8
             + u64::from(blob_len);
-        let wrong_length = TokenizerError::Length {
-            expected,
-            found: section.len(),
-        };
+        let wrong_length = TokenizerError::Length { expected, found: section.len() };
         if section.len() as u64 != expected {
             return Err(wrong_length);
         }
@@ -260,10 +257,9 @@ impl<'a> TokenizerView<'a> {
             let index = index as u32;
             let bits = u64::from_le_bytes(*merge);
             let merge = Merge::from_bits(bits);
-            let (Some(right), Some(merged)) = (
-                self.token_bytes(merge.right),
-                self.token_bytes(merge.merged),
-            ) else {
+            let (Some(right), Some(merged)) =
+                (self.token_bytes(merge.right), self.token_bytes(merge.merged))
+            else {
                 return Err(TokenizerError::MergeRange(index));
             };
             if bits >> 63 != 0 || merge.rank >= self.merge_count() {
@@ -291,10 +287,7 @@ fn is_added_content(content: &[u8]) -> bool {
 fn range_at(offsets: &[[u8; 4]], index: u32) -> Option<(usize, usize)> {
     let index = index as usize;
     let [start, end] = *offsets.get(index..)?.first_chunk::<2>()?;
-    Some((
-        u32::from_le_bytes(start) as usize,
-        u32::from_le_bytes(end) as usize,
-    ))
+    Some((u32::from_le_bytes(start) as usize, u32::from_le_bytes(end) as usize))
 }
 
 /// Offsets must rise from 0 to `end`; the error is the index of the first range that does not.
@@ -307,9 +300,5 @@ fn check_offsets(offsets: &[[u8; 4]], end: usize) -> Result<(), usize> {
         }
         before = offset;
     }
-    if before == end {
-        Ok(())
-    } else {
-        Err(offsets.len().saturating_sub(2))
-    }
+    if before == end { Ok(()) } else { Err(offsets.len().saturating_sub(2)) }
 }

@@ -15,15 +15,8 @@ pub(super) fn small_builder() -> TokenizerBuilder {
         let token = alphabet::byte_to_char(byte).to_string();
         builder.token(&token, byte.into());
     }
-    let merges = [
-        ("a", "a"),
-        ("aa", "aa"),
-        ("Ġ", "a"),
-        ("h", "e"),
-        ("l", "l"),
-        ("he", "ll"),
-        ("hell", "o"),
-    ];
+    let merges =
+        [("a", "a"), ("aa", "aa"), ("Ġ", "a"), ("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o")];
     for (id, (left, right)) in (256..).zip(merges) {
         let merged = [left, right].concat();
         builder.token(&merged, id).merge(left, right);
@@ -69,19 +62,14 @@ fn accepts_what_the_builder_makes() {
 }
 
 fn view_blob_len(view: &TokenizerView<'_>) -> usize {
-    (0..view.vocab_size())
-        .map(|id| view.token_bytes(id).unwrap().len())
-        .sum()
+    (0..view.vocab_size()).map(|id| view.token_bytes(id).unwrap().len()).sum()
 }
 
 #[test]
 fn rejects_truncated() {
     let section = small();
     assert_eq!(refused_at_open(&[]), TokenizerError::Truncated { len: 0 });
-    assert_eq!(
-        refused_at_open(&section[..63]),
-        TokenizerError::Truncated { len: 63 }
-    );
+    assert_eq!(refused_at_open(&section[..63]), TokenizerError::Truncated { len: 63 });
 }
 
 #[test]
@@ -134,16 +122,10 @@ fn rejects_length() {
     let expected = section.len() as u64;
     section.push(0);
     let found = section.len();
-    assert_eq!(
-        refused_at_open(&section),
-        TokenizerError::Length { expected, found }
-    );
+    assert_eq!(refused_at_open(&section), TokenizerError::Length { expected, found });
     section.truncate(found - 2);
     let found = section.len();
-    assert_eq!(
-        refused_at_open(&section),
-        TokenizerError::Length { expected, found }
-    );
+    assert_eq!(refused_at_open(&section), TokenizerError::Length { expected, found });
     for field in [8, 12, 16, 20] {
         let mut section = small();
         section[field] -= 1;
@@ -156,10 +138,7 @@ fn rejects_length() {
 fn rejects_byte_id() {
     let at = BYTE_IDS + 4 * 0x41;
     for id in [0x42, 256, u32::MAX] {
-        assert_eq!(
-            refused(&with(at, &id.to_le_bytes())),
-            TokenizerError::ByteId(0x41)
-        );
+        assert_eq!(refused(&with(at, &id.to_le_bytes())), TokenizerError::ByteId(0x41));
     }
 }
 
@@ -218,10 +197,7 @@ fn rejects_merge_bytes() {
     let section = small();
     let view = TokenizerView::new(&section).unwrap();
     let before: usize = (0..258).map(|id| view.token_bytes(id).unwrap().len()).sum();
-    assert_eq!(
-        refused(&with(BLOB + before + 1, b"b")),
-        TokenizerError::MergeBytes(0)
-    );
+    assert_eq!(refused(&with(BLOB + before + 1, b"b")), TokenizerError::MergeBytes(0));
 }
 
 #[test]
@@ -232,19 +208,13 @@ fn rejects_added_id() {
 
 #[test]
 fn rejects_added_flags() {
-    assert_eq!(
-        refused(&with(ADDED + 4, &[1 << 5])),
-        TokenizerError::AddedFlags(0)
-    );
+    assert_eq!(refused(&with(ADDED + 4, &[1 << 5])), TokenizerError::AddedFlags(0));
 }
 
 #[test]
 fn rejects_added_content() {
     // A byte that is not UTF-8.
-    assert_eq!(
-        refused(&with(ADDED, &[0x80, 0])),
-        TokenizerError::AddedContent(0)
-    );
+    assert_eq!(refused(&with(ADDED, &[0x80, 0])), TokenizerError::AddedContent(0));
     // No bytes, too many bytes.
     let mut builder = small_builder();
     builder.token(&"x".repeat(MAX_ADDED_LEN + 1), 266);
@@ -303,15 +273,7 @@ fn spans_cover_the_text() {
     let view = TokenizerView::new(&section).unwrap();
     assert_eq!(
         view.encode_with_spans("aé<pad>\na"),
-        [
-            (258, 0..1),
-            (0xc3, 1..2),
-            (0xa9, 2..3),
-            (264, 3..8),
-            (32, 8..8),
-            (10, 8..9),
-            (97, 9..10),
-        ]
+        [(258, 0..1), (0xc3, 1..2), (0xa9, 2..3), (264, 3..8), (32, 8..8), (10, 8..9), (97, 9..10),]
     );
 }
 
@@ -324,17 +286,11 @@ fn too_little_memory_is_an_error_that_tells_how_much() {
     assert!(needed <= required_scratch(5));
     let mut scratch = vec![u32::MAX; needed];
     let mut out = [0; 2];
-    let error = CapacityError::Output {
-        needed: 3,
-        given: 2,
-    };
+    let error = CapacityError::Output { needed: 3, given: 2 };
     assert_eq!(view.encode(text, &mut scratch, &mut out), Err(error));
     let given = needed - 1;
     let error = CapacityError::Scratch { needed, given };
-    assert_eq!(
-        view.encode(text, &mut scratch[..given], &mut [0; 9]),
-        Err(error)
-    );
+    assert_eq!(view.encode(text, &mut scratch[..given], &mut [0; 9]), Err(error));
     let mut out = [0; 3];
     assert_eq!(view.encode(text, &mut scratch, &mut out), Ok(3));
     assert_eq!(out, [262, 32, 257]);
@@ -345,10 +301,7 @@ fn too_little_memory_is_an_error_that_tells_how_much() {
 fn decodes_across_characters() {
     let section = small();
     let view = TokenizerView::new(&section).unwrap();
-    assert_eq!(
-        view.decode_to_string(&[262, 0xc3, 0xa9, 32, 0xc3]),
-        "helloé \u{FFFD}"
-    );
+    assert_eq!(view.decode_to_string(&[262, 0xc3, 0xa9, 32, 0xc3]), "helloé \u{FFFD}");
 }
 
 /// A word of a megabyte takes what many short ones take, give or take the logarithm. A quadratic
@@ -357,11 +310,7 @@ fn decodes_across_characters() {
 fn one_long_word_is_not_quadratic() {
     let section = small();
     let view = TokenizerView::new(&section).unwrap();
-    for text in [
-        "a".repeat(1 << 20),
-        "aaab".repeat(1 << 18),
-        " ".repeat(1 << 20),
-    ] {
+    for text in ["a".repeat(1 << 20), "aaab".repeat(1 << 18), " ".repeat(1 << 20)] {
         let start = Instant::now();
         let ids = view.encode_to_vec(&text);
         assert_eq!(view.decode_to_string(&ids), text);
@@ -397,8 +346,7 @@ fn exercise(section: &[u8], text: &str) {
             ids.push(id);
             Ok::<(), CapacityError>(())
         };
-        view.encode_with(text, special, &mut scratch, &mut check)
-            .unwrap();
+        view.encode_with(text, special, &mut scratch, &mut check).unwrap();
         let _ = view.decode_to_string(&ids);
     }
     assert!(view.scratch_len(text) <= scratch.len());

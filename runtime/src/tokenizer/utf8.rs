@@ -17,10 +17,7 @@ const REPLACEMENT: &str = "\u{FFFD}";
 impl Utf8Stream {
     /// An empty stream.
     pub const fn new() -> Self {
-        Self {
-            buffer: [0; 4],
-            held: 0,
-        }
+        Self { buffer: [0; 4], held: 0 }
     }
 
     /// Number of bytes held back (0 to 3).

@@ -304,11 +304,11 @@ fn rows_16<G: Group, const M: usize>(
             }
         }
         let row_scales = row_scales.as_chunks().0;
-        for i in 0..M {
+        for (i, acc) in acc.iter().enumerate() {
             let out = &mut dst.row_mut(t + i).as_chunks_mut::<16>().0[block];
             for half in 0..2 {
                 let s = _mm256_castsi256_ps(load(&row_scales[half]));
-                _mm256_storeu_ps(out[8 * half..].as_mut_ptr(), _mm256_mul_ps(acc[i][half], s));
+                _mm256_storeu_ps(out[8 * half..].as_mut_ptr(), _mm256_mul_ps(acc[half], s));
             }
         }
     }

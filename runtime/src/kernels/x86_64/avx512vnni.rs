@@ -269,9 +269,9 @@ fn rows_16<G: Group, const M: usize>(
             }
         }
         let row_scales = load_ps(row_scales.first_chunk().expect("sixteen f32"));
-        for i in 0..M {
+        for (i, &acc) in acc.iter().enumerate() {
             let out = &mut dst.row_mut(t + i).as_chunks_mut::<16>().0[block];
-            _mm512_storeu_ps(out.as_mut_ptr(), _mm512_mul_ps(acc[i], row_scales));
+            _mm512_storeu_ps(out.as_mut_ptr(), _mm512_mul_ps(acc, row_scales));
         }
     }
 }
@@ -309,9 +309,10 @@ fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]
         }
         first += 4;
     }
-    for d in first..quads {
-        let [sums] = weighted_sums::<1>(high, low, values, quads, d);
-        Avx512(()).store(join(sums, scale), &mut outs[d]);
+    while first < quads {
+        let [sums] = weighted_sums::<1>(high, low, values, quads, first);
+        Avx512(()).store(join(sums, scale), &mut outs[first]);
+        first += 1;
     }
 }
 
