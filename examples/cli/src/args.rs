@@ -36,10 +36,18 @@ pub enum Command {
     Generate(commands::generate::GenerateArgs),
     /// Show the tokens of a text.
     Tokenize(commands::tokenize::TokenizeArgs),
+    /// Tell what a model file holds, and what this machine can do.
+    Info(commands::info::InfoArgs),
     /// Tell how much memory a model will take, without loading it.
     Plan(commands::plan::PlanArgs),
     /// Read a whole model file and check everything.
     Verify(commands::verify::VerifyArgs),
+    /// Compute what the model expects after given tokens.
+    Logits(commands::logits::LogitsArgs),
+    /// Measure how well the model predicts a text.
+    Perplexity(commands::perplexity::PerplexityArgs),
+    /// Measure speed and memory.
+    Bench(commands::bench::BenchArgs),
     /// Print a completion script for a shell.
     Completions(commands::completions::CompletionsArgs),
 }

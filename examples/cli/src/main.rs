@@ -19,6 +19,7 @@ mod machine;
 mod model;
 mod npy;
 mod output;
+mod perplexity;
 mod stop;
 mod stream;
 mod units;
@@ -37,8 +38,12 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => commands::generate::run(&args),
         Command::Tokenize(args) => commands::tokenize::run(&args),
+        Command::Info(args) => commands::info::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Logits(args) => commands::logits::run(&args),
+        Command::Perplexity(args) => commands::perplexity::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
     };
     match result {

@@ -113,6 +113,24 @@ impl Model {
         })
     }
 
+    /// The ids of a text to go on from: as many as the model has positions for, and at least one.
+    pub fn prompt_ids(&self, text: &str) -> Result<Vec<u32>> {
+        let config = *self.weights()?.config();
+        let ids = if text.is_empty() {
+            let begin = config.bos_token_id.or(config.eos_token_id).ok_or_else(|| {
+                anyhow!("{}: the model names no token to begin a text with; give a text", self.name)
+            })?;
+            vec![begin]
+        } else {
+            self.tokenizer()?.encode_to_vec(text)
+        };
+        let (found, fit) = (ids.len(), config.n_ctx as usize);
+        if found > fit {
+            bail!("{}: the text has {found} tokens, {fit} fit; shorten it", self.name);
+        }
+        Ok(ids)
+    }
+
     /// The metadata's JSON; null if there is none or it is not JSON, as it is only told about.
     pub fn metadata(&self) -> Result<serde_json::Value> {
         let text = self.weights()?.metadata().map_err(|error| self.format_error(&error))?;

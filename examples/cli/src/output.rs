@@ -36,9 +36,9 @@ pub fn write_bytes(bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(stdout_error)
 }
 
-/// Writes one JSON object on lines of its own.
+/// Writes one JSON object on a line of its own.
 pub fn json(value: &impl Serialize) -> Result<()> {
-    write(&(serde_json::to_string_pretty(value)? + "\n"))
+    write(&(serde_json::to_string(value)? + "\n"))
 }
 
 /// A line to standard error. That nobody may be there to read it is no reason to fail.

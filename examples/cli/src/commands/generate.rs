@@ -4,9 +4,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum};
-use pocketgpt_runtime::config::Gpt2Config;
 use pocketgpt_runtime::generate::{self, GenerateOptions};
 use pocketgpt_runtime::sampling::{Candidate, Sampler, SamplingOptions, Strategy};
 use pocketgpt_runtime::tokenizer::TokenizerView;
@@ -153,7 +152,7 @@ pub fn run(args: &GenerateArgs) -> Result<Outcome> {
     let mut engine = Engine::new(&model, &args.run, 1)?;
     let load_seconds = start.elapsed().as_secs_f64();
 
-    let prompt_ids = encode_prompt(&prompt, &tokenizer, engine.model().config(), &model)?;
+    let prompt_ids = model.prompt_ids(&prompt)?;
     let seed = args.sampling.seed.unwrap_or_else(random_seed);
     interrupt::catch();
     let mut writer = Writer::new(args, &prompt, tokenizer)?;
@@ -189,30 +188,6 @@ pub fn run(args: &GenerateArgs) -> Result<Outcome> {
         print_statistics(&report, engine.n_ctx());
     }
     Ok(if stop_reason == StopReason::Interrupted { Outcome::Interrupted } else { Outcome::Done })
-}
-
-fn encode_prompt(
-    prompt: &str,
-    tokenizer: &TokenizerView<'_>,
-    config: &Gpt2Config,
-    model: &Model,
-) -> Result<Vec<u32>> {
-    let ids = if prompt.is_empty() {
-        let begin = config.bos_token_id.or(config.eos_token_id).ok_or_else(|| {
-            anyhow!(
-                "{}: the model names no token to begin a text with; give a prompt",
-                model.name()
-            )
-        })?;
-        vec![begin]
-    } else {
-        tokenizer.encode_to_vec(prompt)
-    };
-    let (found, fit) = (ids.len(), config.n_ctx as usize);
-    if found > fit {
-        bail!("{}: the prompt has {found} tokens, {fit} fit; shorten it", model.name());
-    }
-    Ok(ids)
 }
 
 /// Short enough to be typed again, and exact in every JSON reader.

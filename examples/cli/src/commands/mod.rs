@@ -1,7 +1,11 @@
 //! One module per command, each with a `run` that does it.
 
+pub mod bench;
 pub mod completions;
 pub mod generate;
+pub mod info;
+pub mod logits;
+pub mod perplexity;
 pub mod plan;
 pub mod tokenize;
 pub mod verify;
