@@ -1,0 +1,112 @@
+//! The command line. Names of options are those of Hugging Face where it has one.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use pocketgpt_runtime::KvType;
+use pocketgpt_runtime::isa::Isa;
+use pocketgpt_runtime::parallel::MAX_THREADS;
+use pocketgpt_runtime::workspace::SessionOptions;
+
+use crate::commands;
+
+/// Generates text with GPT-2 on small CPUs.
+///
+/// Without -m the model bundled with the program is used. Files for -m are made by
+/// `pocketgpt-quantize convert`.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pocketgpt generate \"Once upon a time\"
+  pocketgpt generate -m gpt2.pgpt --strategy greedy -n 50 \"The capital of France is\"
+  pocketgpt plan -m gpt2.pgpt --kv q8
+  pocketgpt bench --json";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Continue a text.
+    Generate(commands::generate::GenerateArgs),
+    /// Show the tokens of a text.
+    Tokenize(commands::tokenize::TokenizeArgs),
+    /// Tell what a model file holds, and what this machine can do.
+    Info(commands::info::InfoArgs),
+    /// Tell how much memory a model will take, without loading it.
+    Plan(commands::plan::PlanArgs),
+    /// Read a whole model file and check everything.
+    Verify(commands::verify::VerifyArgs),
+    /// Compute what the model expects after given tokens.
+    Logits(commands::logits::LogitsArgs),
+    /// Measure how well the model predicts a text.
+    Perplexity(commands::perplexity::PerplexityArgs),
+    /// Measure speed and memory.
+    Bench(commands::bench::BenchArgs),
+    /// Print a completion script for a shell.
+    Completions(commands::completions::CompletionsArgs),
+}
+
+/// Which model.
+#[derive(Clone, Debug, Args)]
+pub struct ModelArgs {
+    /// Model file (.pgpt) [default: the bundled model]
+    #[arg(short, long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}
+
+/// How to run it. None of these but --kv and --window changes the text.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Running")]
+pub struct RunArgs {
+    /// Threads that share the work [default: one per CPU, at most 8]
+    #[arg(long, value_name = "N", value_parser = number(MAX_THREADS))]
+    pub threads: Option<usize>,
+    /// Instructions to use [default: the fastest this CPU has]
+    #[arg(long, value_parser = isa())]
+    pub isa: Option<Isa>,
+    /// How keys and values are kept [default: q8 for q8 and q4 models, f32 for others]
+    #[arg(long, value_parser = kv())]
+    pub kv: Option<KvType>,
+    /// Positions kept: attention sees the last N [default: the model's whole context]
+    #[arg(long, value_name = "N", value_parser = number(usize::MAX))]
+    pub window: Option<usize>,
+    /// Most tokens of a prompt that go through the layers together
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = number(SessionOptions::MAX_BATCH))]
+    pub batch: usize,
+}
+
+fn isa() -> impl TypedValueParser<Value = Isa> {
+    PossibleValuesParser::new(Isa::ALL.map(Isa::name)).try_map(|name| name.parse::<Isa>())
+}
+
+fn kv() -> impl TypedValueParser<Value = KvType> {
+    let names = [KvType::F32, KvType::F16, KvType::Q8].map(KvType::name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<KvType>())
+}
+
+/// A whole number from 1 to `max`.
+pub fn number(max: usize) -> impl TypedValueParser<Value = usize> {
+    clap::builder::StringValueParser::new().try_map(move |text| match text.parse::<usize>() {
+        Ok(n) if (1..=max).contains(&n) => Ok(n),
+        _ if max == usize::MAX => Err("expected a whole number from 1 on".to_owned()),
+        _ => Err(format!("expected a whole number from 1 to {max}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

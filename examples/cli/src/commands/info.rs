@@ -1,0 +1,266 @@
+//! `pocketgpt info`
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use clap::Args;
+use pocketgpt_runtime::config::Gpt2Config;
+use pocketgpt_runtime::format::{Encoding, VERSION, WeightFile};
+use pocketgpt_runtime::isa::Isa;
+use pocketgpt_runtime::workspace::SessionOptions;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Outcome;
+use super::plan::MemoryPlan;
+use crate::args::ModelArgs;
+use crate::engine::{default_kv, default_threads};
+use crate::model::{Model, bits_per_weight, bytes_per_token, tensor_name};
+use crate::{machine, output, units};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pocketgpt info
+  pocketgpt info -m gpt2.pgpt --tensors
+  pocketgpt info --json")]
+pub struct InfoArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Tell about every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    format_version: u32,
+    file_bytes: u64,
+    parameters: u64,
+    bits_per_weight: f64,
+    weight_bytes_per_token: u64,
+    config: Config,
+    encodings: Vec<EncodingUse>,
+    tokenizer: Option<Tokenizer>,
+    metadata: Value,
+    memory: MemoryPlan,
+    machine: Machine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensors: Option<Vec<Tensor>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Config {
+    vocab_size: u32,
+    n_ctx: u32,
+    n_embd: u32,
+    n_layer: u32,
+    n_head: u32,
+    n_inner: u32,
+    activation_function: &'static str,
+    scale_attn_weights: bool,
+    scale_attn_by_inverse_layer_idx: bool,
+    tie_word_embeddings: bool,
+    layer_norm_epsilon: f32,
+    bos_token_id: Option<u32>,
+    eos_token_id: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct EncodingUse {
+    encoding: &'static str,
+    tensors: usize,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Tokenizer {
+    tokens: u32,
+    merges: u32,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Machine {
+    cpu: Option<String>,
+    isas: Vec<&'static str>,
+    isa: &'static str,
+    threads: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Tensor {
+    name: String,
+    encoding: &'static str,
+    rows: u32,
+    cols: u32,
+    bytes: u64,
+    /// Signal to noise against the checkpoint; null if nothing was lost or it is not known.
+    snr_db: Option<f64>,
+}
+
+pub fn run(args: &InfoArgs) -> Result<Outcome> {
+    let model = Model::open(&args.model)?;
+    let report = report(&model, args.tensors)?;
+    if args.json {
+        output::json(&report)?;
+    } else {
+        output::write(&text(&report))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn report(model: &Model, with_tensors: bool) -> Result<Report> {
+    let file = model.weights()?;
+    let metadata = model.metadata()?;
+    let mut options = SessionOptions::new(file.config());
+    options.kv = default_kv(&file);
+    options.threads = default_threads();
+    let tokenizer = file.tokenizer().map_err(|error| model.format_error(&error))?;
+    Ok(Report {
+        model: model.name().into(),
+        format_version: VERSION,
+        file_bytes: file.bytes().len() as u64,
+        parameters: file.config().parameter_count(),
+        bits_per_weight: bits_per_weight(&file),
+        weight_bytes_per_token: bytes_per_token(&file),
+        config: config(file.config()),
+        encodings: encodings(&file),
+        tokenizer: tokenizer.map(|view| Tokenizer {
+            tokens: view.vocab_size(),
+            merges: view.merge_count(),
+            bytes: file.header().sections[2].len,
+        }),
+        memory: MemoryPlan::new(model, &file, &options)?,
+        machine: Machine {
+            cpu: machine::cpu_name(),
+            isas: Isa::available().map(Isa::name).collect(),
+            isa: Isa::best().name(),
+            threads: default_threads(),
+        },
+        tensors: with_tensors.then(|| tensors(&file, &metadata)),
+        metadata,
+    })
+}
+
+fn config(config: &Gpt2Config) -> Config {
+    Config {
+        vocab_size: config.vocab_size,
+        n_ctx: config.n_ctx,
+        n_embd: config.n_embd,
+        n_layer: config.n_layer,
+        n_head: config.n_head,
+        n_inner: config.n_inner,
+        activation_function: config.activation.name(),
+        scale_attn_weights: config.scale_attn_weights,
+        scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
+        tie_word_embeddings: config.tied_head,
+        layer_norm_epsilon: config.layer_norm_epsilon,
+        bos_token_id: config.bos_token_id,
+        eos_token_id: config.eos_token_id,
+    }
+}
+
+fn encodings(file: &WeightFile<'_>) -> Vec<EncodingUse> {
+    [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4]
+        .into_iter()
+        .map(|encoding| {
+            let (mut tensors, mut bytes) = (0, 0);
+            for tensor in file.tensors().filter(|tensor| tensor.entry.encoding == encoding) {
+                tensors += 1;
+                bytes += tensor.entry.len;
+            }
+            EncodingUse { encoding: encoding.name(), tensors, bytes }
+        })
+        .filter(|encoding| encoding.tensors > 0)
+        .collect()
+}
+
+fn tensors(file: &WeightFile<'_>, metadata: &Value) -> Vec<Tensor> {
+    file.tensors()
+        .enumerate()
+        .map(|(i, tensor)| Tensor {
+            name: tensor_name(tensor.entry.role, tensor.entry.layer),
+            encoding: tensor.entry.encoding.name(),
+            rows: tensor.entry.rows,
+            cols: tensor.entry.cols,
+            bytes: tensor.entry.len,
+            snr_db: metadata["quality"][i].as_f64(),
+        })
+        .collect()
+}
+
+/// The report for people.
+fn text(report: &Report) -> String {
+    let Report { config: c, machine: m, metadata, .. } = report;
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<16} {value}");
+    };
+    line("model", report.model.clone());
+    line(
+        "file",
+        format!("{} (.pgpt version {})", units::bytes(report.file_bytes), report.format_version),
+    );
+    line(
+        "parameters",
+        format!("{} ({:.3} bits per weight)", report.parameters, report.bits_per_weight),
+    );
+    line(
+        "config",
+        format!(
+            "n_layer {}, n_embd {}, n_head {}, n_inner {}, n_ctx {}, vocab_size {}",
+            c.n_layer, c.n_embd, c.n_head, c.n_inner, c.n_ctx, c.vocab_size
+        ),
+    );
+    let head = if c.tie_word_embeddings { "tied head" } else { "untied head" };
+    let eps = c.layer_norm_epsilon;
+    line("", format!("{}, {head}, layer_norm_epsilon {eps:e}", c.activation_function));
+    for EncodingUse { encoding, tensors, bytes } in &report.encodings {
+        line(encoding, format!("{tensors} tensors, {}", units::bytes(*bytes)));
+    }
+    match &report.tokenizer {
+        Some(t) => line(
+            "tokenizer",
+            format!("{} tokens, {} merges, {}", t.tokens, t.merges, units::bytes(t.bytes)),
+        ),
+        None => line("tokenizer", "none".into()),
+    }
+    for key in ["tool", "source", "recipe", "generation"] {
+        match &metadata[key] {
+            Value::Null => {}
+            Value::String(value) => line(key, value.clone()),
+            value => line(key, value.to_string()),
+        }
+    }
+    line("CPU", m.cpu.clone().unwrap_or_else(|| "unknown".into()));
+    line("instructions", format!("{} (available: {})", m.isa, m.isas.join(", ")));
+    line("threads", m.threads.to_string());
+
+    out.push_str("\nmemory by default options, bytes\n");
+    out.push_str(&report.memory.table());
+    if let Some(tensors) = &report.tensors {
+        out.push_str(&tensor_table(tensors));
+    }
+    out
+}
+
+fn tensor_table(tensors: &[Tensor]) -> String {
+    let mut out = String::from(
+        "\ntensor                      encoding       rows   cols        bytes   SNR dB\n",
+    );
+    for t in tensors {
+        let snr = t.snr_db.map_or_else(|| "-".into(), |snr| format!("{snr:.1}"));
+        let _ = writeln!(
+            out,
+            "{:<27} {:<8} {:>10} {:>6} {:>12} {snr:>8}",
+            t.name, t.encoding, t.rows, t.cols, t.bytes
+        );
+    }
+    out
+}

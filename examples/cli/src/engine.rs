@@ -1,0 +1,120 @@
+//! A model with everything it takes to run it: kernels, threads, memory.
+
+use std::thread::available_parallelism;
+
+use anyhow::{Result, anyhow, bail};
+use pocketgpt_runtime::KvType;
+use pocketgpt_runtime::format::{Encoding, WeightFile};
+use pocketgpt_runtime::isa::Isa;
+use pocketgpt_runtime::kernels::Kernels;
+use pocketgpt_runtime::memory::Line;
+use pocketgpt_runtime::model::Gpt2;
+use pocketgpt_runtime::parallel::Parallel;
+use pocketgpt_runtime::pool::ThreadPool;
+use pocketgpt_runtime::session::Session;
+use pocketgpt_runtime::workspace::{Plan, SessionOptions};
+
+use crate::args::RunArgs;
+use crate::model::{Model, block_encoding};
+use crate::units;
+
+/// More threads than this wait for each other rather than help: a token of a small model is
+/// short, and memory is shared.
+const MAX_DEFAULT_THREADS: usize = 8;
+
+/// How many threads to use where the user does not say.
+pub fn default_threads() -> usize {
+    available_parallelism().map_or(1, usize::from).min(MAX_DEFAULT_THREADS)
+}
+
+/// How keys and values are kept where the user does not say: as exactly as the weights are.
+pub fn default_kv(file: &WeightFile<'_>) -> KvType {
+    match block_encoding(file) {
+        Encoding::Q8 | Encoding::Q4 => KvType::Q8,
+        Encoding::F32 | Encoding::F16 => KvType::F32,
+    }
+}
+
+/// The kernels for `--isa`.
+pub fn kernels(isa: Option<Isa>) -> Result<Kernels> {
+    let Some(isa) = isa else { return Ok(Kernels::best()) };
+    Kernels::for_isa(isa).ok_or_else(|| {
+        let available: Vec<&str> = Isa::available().map(Isa::name).collect();
+        anyhow!("--isa {isa}: this CPU does not have it; use one of {}", available.join(", "))
+    })
+}
+
+/// What the command line asks for, as the runtime takes it.
+pub fn session_options(file: &WeightFile<'_>, args: &RunArgs) -> Result<SessionOptions> {
+    let mut options = SessionOptions::new(file.config());
+    let n_ctx = options.window;
+    if let Some(window) = args.window {
+        if window > n_ctx {
+            bail!("--window {window}: the model has {n_ctx} positions; give at most that");
+        }
+        options.window = window;
+    }
+    options.kv = args.kv.unwrap_or_else(|| default_kv(file));
+    options.threads = args.threads.unwrap_or_else(default_threads);
+    options.batch = args.batch;
+    Ok(options)
+}
+
+/// A model that is ready to run.
+#[derive(Debug)]
+pub struct Engine<'w> {
+    model: Gpt2<'w>,
+    options: SessionOptions,
+    pool: ThreadPool,
+    memory: Box<[Line]>,
+}
+
+impl<'w> Engine<'w> {
+    /// `logit_rows`: how many rows of logits are computed together, where more than the last are
+    /// asked for.
+    pub fn new(model: &'w Model, args: &RunArgs, logit_rows: usize) -> Result<Self> {
+        let file = model.weights()?;
+        let kernels = kernels(args.isa)?;
+        let mut options = session_options(&file, args)?;
+        options.logit_rows = logit_rows;
+        let plan = Plan::new(file.config(), &options)
+            .map_err(|error| anyhow!("{}: {error}", model.name()))?;
+        // Zeroed by the system page by page, when a page is first used.
+        let memory = bytemuck::allocation::try_zeroed_slice_box(plan.lines()).map_err(|()| {
+            let needed = units::bytes(plan.total_bytes() as u64);
+            anyhow!(
+                "{}: there is no memory for the session, which takes {needed}; use --kv q8 or a smaller --window",
+                model.name()
+            )
+        })?;
+        let pool = ThreadPool::new(options.threads)
+            .map_err(|error| anyhow!("--threads {}: {error}; use fewer", options.threads))?;
+        Ok(Self { model: Gpt2::new(file, kernels), options, pool, memory })
+    }
+
+    /// A text to begin, and the threads to work on it with. One at a time: it uses the memory.
+    pub fn session(&mut self) -> Result<(Session<'_, 'w>, &dyn Parallel)> {
+        let session = Session::new(self.model, &self.options, &mut self.memory)?;
+        Ok((session, &self.pool))
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Gpt2<'w> {
+        &self.model
+    }
+
+    /// Positions of the model.
+    pub fn n_ctx(&self) -> usize {
+        self.model.config().n_ctx as usize
+    }
+
+    /// What the session is able to do.
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// The instructions in use.
+    pub fn isa(&self) -> Isa {
+        self.model.kernels().isa()
+    }
+}

@@ -1,0 +1,58 @@
+//! Standard output and standard error: results to the first, everything else to the second.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+
+/// The program that read our standard output has gone: a reason to end, not an error.
+#[derive(Debug)]
+pub struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("standard output was closed")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+fn stdout_error(error: io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return ReaderGone.into();
+    }
+    anyhow!("standard output: {error}; give it a place that can be written to")
+}
+
+/// Writes to standard output and flushes, so that a reader sees each token as it comes.
+pub fn write(text: &str) -> Result<()> {
+    write_bytes(text.as_bytes())
+}
+
+/// [`write()`], for what is not text.
+pub fn write_bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(stdout_error)
+}
+
+/// Writes one JSON object on a line of its own.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    write(&(serde_json::to_string(value)? + "\n"))
+}
+
+/// A line to standard error. That nobody may be there to read it is no reason to fail.
+pub fn note(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The one line that an error is.
+pub fn error(error: &anyhow::Error) {
+    let colour =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+    // A file name may have control characters in it; the line must stay one line.
+    let text: String =
+        format!("{error:#}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    note(format_args!("{label} {text}"));
+}
