@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::CommandFactory;
 
 /// Longest text taken: far beyond any context, and not all of a small machine's memory.
@@ -47,14 +47,14 @@ fn read(name: &str, from: impl Read) -> Result<String> {
     let mut bytes = Vec::new();
     from.take(MAX_TEXT_BYTES + 1)
         .read_to_end(&mut bytes)
-        .with_context(|| format!("{name}: cannot be read"))?;
+        .map_err(|error| anyhow!("{name}: {error}; give something that can be read"))?;
     if bytes.len() as u64 > MAX_TEXT_BYTES {
         let max = crate::units::bytes(MAX_TEXT_BYTES);
         bail!("{name}: the text is longer than {max}; give a part of it");
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        anyhow::anyhow!("{name}: not UTF-8, byte {at} is wrong; convert the text to UTF-8 first")
+        anyhow!("{name}: not UTF-8, byte {at} is wrong; convert the text to UTF-8 first")
     })
 }
 

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use tempfile::NamedTempFile;
 
 /// The header of an array of little-endian f32 in C order.
@@ -27,6 +28,16 @@ enum Target {
     Named(BufWriter<NamedTempFile>),
     /// A device or a pipe, which must not be replaced.
     InPlace(BufWriter<File>),
+}
+
+/// Why a file cannot be written, and what to do.
+pub fn write_error(path: &Path, error: &io::Error) -> anyhow::Error {
+    let (name, kind) = (path.display(), error.kind());
+    match kind {
+        io::ErrorKind::NotFound => anyhow!("{name}: there is no such folder; create it first"),
+        io::ErrorKind::StorageFull => anyhow!("{name}: the disk is full; make room"),
+        _ => anyhow!("{name}: cannot be written, {kind}; choose another place"),
+    }
 }
 
 /// Writes an array row by row.

@@ -15,6 +15,11 @@ pub fn bytes(n: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
+/// `1 thread`, `2 threads`.
+pub fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// How many per second; nothing where no time has passed.
 pub fn per_second(count: usize, seconds: f64) -> Option<f64> {
     (count > 0 && seconds > 0.0).then(|| count as f64 / seconds)

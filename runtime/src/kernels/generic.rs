@@ -1,7 +1,8 @@
 //! Kernels of sixteen f32 lanes, written once and compiled for each instruction set.
 //!
 //! Every function is `inline(always)`: it must be inlined into a function that has the target
-//! features of `S`, or its operations would become calls.
+//! features of `S`, or its operations would become calls. For the same reason there are no closures
+//! here and no functions passed as values.
 
 use super::scalar::group_scale;
 use super::{Columns, FloatLhs, VALUE_WEIGHT_MAX};
@@ -71,19 +72,14 @@ pub(super) fn quantize<S: Lanes>(
             amax = s.max(s.abs(s.load(&padded(rest, 0.0))), amax);
         }
         let (scale, inverse) = group_scale(max_tree(s.array(amax)));
-        let to_int = |x: S::F| {
-            let scaled = s.mul(x, s.splat(inverse));
-            let clamped = s.min(s.max(scaled, s.splat(-127.0)), s.splat(127.0));
-            s.add(clamped, s.splat(ROUND_MAGIC))
-        };
         let q = q[g * group..(g + 1) * group].as_chunks_mut::<16>().0;
         for (chunk, q) in chunks.iter().zip(&mut *q) {
-            s.store_low_bytes(to_int(s.load(chunk)), q);
+            s.store_low_bytes(rounded(s, s.load(chunk), inverse), q);
         }
         if !rest.is_empty() {
             // Padding lanes quantize to zero, whatever the scale.
             let mut last = [0; 16];
-            s.store_low_bytes(to_int(s.load(&padded(rest, 0.0))), &mut last);
+            s.store_low_bytes(rounded(s, s.load(&padded(rest, 0.0)), inverse), &mut last);
             last[rest.len()..].fill(0);
             q[chunks.len()] = last;
         }
@@ -92,6 +88,14 @@ pub(super) fn quantize<S: Lanes>(
         sums[g] = q[..used].as_flattened().iter().map(|&q| i32::from(q)).sum();
         scales[g] = scale;
     }
+}
+
+/// `x · inverse` as an integer within ±127, in the low byte of the bits.
+#[inline(always)]
+fn rounded<S: Lanes>(s: S, x: S::F, inverse: f32) -> S::F {
+    let scaled = s.mul(x, s.splat(inverse));
+    let clamped = s.min(s.max(scaled, s.splat(-127.0)), s.splat(127.0));
+    s.add(clamped, s.splat(ROUND_MAGIC))
 }
 
 #[inline(always)]
@@ -125,30 +129,58 @@ pub(super) fn layer_norm<S: Lanes>(
     }
     let inverse = 1.0 / math::sqrt(sum_tree(lanes) / n + eps);
 
-    let scale = |x: &[f32; 16], w: &[f32; 16], b: &[f32; 16]| {
-        let normal = s.mul(s.sub(s.load(x), s.splat(mean)), s.splat(inverse));
-        s.fma(normal, s.load(w), s.load(b))
-    };
+    let (mean, inverse) = (s.splat(mean), s.splat(inverse));
     let (weights, weight_rest) = weight.as_chunks::<16>();
     let (biases, bias_rest) = bias.as_chunks::<16>();
     let (outs, out_rest) = out.as_chunks_mut::<16>();
     for (((x, w), b), out) in chunks.iter().zip(weights).zip(biases).zip(outs) {
-        s.store(scale(x, w, b), out);
+        s.store(normalized(s, [x, w, b], mean, inverse), out);
     }
     if !rest.is_empty() {
-        let last = scale(&padded(rest, 0.0), &padded(weight_rest, 0.0), &padded(bias_rest, 0.0));
+        let last = [&padded(rest, 0.0), &padded(weight_rest, 0.0), &padded(bias_rest, 0.0)];
+        let last = normalized(s, last, mean, inverse);
         out_rest.copy_from_slice(&s.array(last)[..rest.len()]);
     }
 }
 
+/// `(x − mean) · inverse · weight + bias`, of `[x, weight, bias]`.
 #[inline(always)]
-pub(super) fn pointwise<S: Lanes>(s: S, x: &mut [f32], f: impl Fn(S, S::F) -> S::F) {
+fn normalized<S: Lanes>(s: S, [x, w, b]: [&[f32; 16]; 3], mean: S::F, inverse: S::F) -> S::F {
+    s.fma(s.mul(s.sub(s.load(x), mean), inverse), s.load(w), s.load(b))
+}
+
+/// A function of one number; a type, because functions passed as values are not inlined.
+pub(super) trait Pointwise {
+    fn at<S: Simd>(s: S, x: S::F) -> S::F;
+}
+
+macro_rules! pointwise_functions {
+    ($($name:ident = $f:path;)*) => {$(
+        pub(super) struct $name;
+        impl Pointwise for $name {
+            #[inline(always)]
+            fn at<S: Simd>(s: S, x: S::F) -> S::F {
+                $f(s, x)
+            }
+        }
+    )*};
+}
+
+pointwise_functions! {
+    GeluNew = math::gelu_new;
+    Gelu = math::gelu;
+    Relu = math::relu;
+    Silu = math::silu;
+}
+
+#[inline(always)]
+pub(super) fn pointwise<S: Lanes, P: Pointwise>(s: S, _: P, x: &mut [f32]) {
     let (chunks, rest) = x.as_chunks_mut::<16>();
     for chunk in chunks {
-        s.store(f(s, s.load(chunk)), chunk);
+        s.store(P::at(s, s.load(chunk)), chunk);
     }
     if !rest.is_empty() {
-        let last = s.array(f(s, s.load(&padded(rest, 0.0))));
+        let last = s.array(P::at(s, s.load(&padded(rest, 0.0))));
         rest.copy_from_slice(&last[..rest.len()]);
     }
 }
@@ -258,14 +290,13 @@ pub(super) fn weigh_values<S: Lanes>(
 ) -> f32 {
     let (chunks, rest) = weights.as_chunks::<16>();
     let (scales, scales_rest) = value_scales[..weights.len()].as_chunks::<16>();
-    let product = |w: &[f32; 16], v: &[f32; 16]| s.mul(s.load(w), s.load(v));
-    let last = || product(&padded(rest, 0.0), &padded(scales_rest, 0.0));
+    let last = [padded(rest, 0.0), padded(scales_rest, 0.0)];
     let mut max = s.splat(0.0);
     for (w, v) in chunks.iter().zip(scales) {
-        max = s.max(product(w, v), max);
+        max = s.max(s.mul(s.load(w), s.load(v)), max);
     }
     if !rest.is_empty() {
-        max = s.max(last(), max);
+        max = s.max(s.mul(s.load(&last[0]), s.load(&last[1])), max);
     }
     let max = max_tree(s.array(max));
     let (unit, inverse) = if max < super::scalar::TINY {
@@ -273,23 +304,33 @@ pub(super) fn weigh_values<S: Lanes>(
     } else {
         (max * (1.0 / VALUE_WEIGHT_MAX), VALUE_WEIGHT_MAX / max)
     };
-    let split = |product: S::F, high: &mut [u8; 16], low: &mut [u8; 16]| {
-        let scaled = s.mul(product, s.splat(inverse));
-        let clamped = s.min(s.max(scaled, s.splat(0.0)), s.splat(VALUE_WEIGHT_MAX));
-        let integers = s.array(s.add(clamped, s.splat(ROUND_MAGIC)));
-        for i in 0..16 {
-            let bits = integers[i].to_bits();
-            (high[i], low[i]) = ((bits >> 7) as u8 & 127, bits as u8 & 127);
-        }
-    };
     let (highs, lows) = (high.as_chunks_mut().0, low.as_chunks_mut().0);
     for (i, (w, v)) in chunks.iter().zip(scales).enumerate() {
-        split(product(w, v), &mut highs[i], &mut lows[i]);
+        split_weight(s, [w, v], inverse, &mut highs[i], &mut lows[i]);
     }
     if !rest.is_empty() {
-        split(last(), &mut highs[chunks.len()], &mut lows[chunks.len()]);
+        let i = chunks.len();
+        split_weight(s, [&last[0], &last[1]], inverse, &mut highs[i], &mut lows[i]);
     }
     unit
+}
+
+/// `weight · scale · inverse` as an integer of 14 bits, in two halves.
+#[inline(always)]
+fn split_weight<S: Lanes>(
+    s: S,
+    [weight, scale]: [&[f32; 16]; 2],
+    inverse: f32,
+    high: &mut [u8; 16],
+    low: &mut [u8; 16],
+) {
+    let scaled = s.mul(s.mul(s.load(weight), s.load(scale)), s.splat(inverse));
+    let clamped = s.min(s.max(scaled, s.splat(0.0)), s.splat(VALUE_WEIGHT_MAX));
+    let integers = s.array(s.add(clamped, s.splat(ROUND_MAGIC)));
+    for i in 0..16 {
+        let bits = integers[i].to_bits();
+        (high[i], low[i]) = ((bits >> 7) as u8 & 127, bits as u8 & 127);
+    }
 }
 
 /// f32 or f16 weights: sixteen rows in lanes, `TOKENS` chains side by side.

@@ -53,22 +53,22 @@ macro_rules! kernel_table {
 
         #[target_feature(enable = $features)]
         fn gelu_new(x: &mut [f32]) {
-            generic::pointwise($token, x, math::gelu_new);
+            generic::pointwise($token, generic::GeluNew, x);
         }
 
         #[target_feature(enable = $features)]
         fn gelu(x: &mut [f32]) {
-            generic::pointwise($token, x, math::gelu);
+            generic::pointwise($token, generic::Gelu, x);
         }
 
         #[target_feature(enable = $features)]
         fn relu(x: &mut [f32]) {
-            generic::pointwise($token, x, math::relu);
+            generic::pointwise($token, generic::Relu, x);
         }
 
         #[target_feature(enable = $features)]
         fn silu(x: &mut [f32]) {
-            generic::pointwise($token, x, math::silu);
+            generic::pointwise($token, generic::Silu, x);
         }
 
         #[target_feature(enable = $features)]

@@ -311,8 +311,10 @@ impl Ratio {
 fn text(report: &Report) -> String {
     let cpu = report.cpu.as_deref().unwrap_or("unknown CPU");
     let mut out = format!(
-        "{cpu}, {}, {} threads, {} repetitions\n",
-        report.isa, report.threads, report.repeat
+        "{cpu}, {}, {}, {}\n",
+        report.isa,
+        units::count(report.threads, "thread"),
+        units::count(report.repeat, "repetition"),
     );
     for result in [Some(&report.result), report.baseline.as_ref()].into_iter().flatten() {
         out.push_str(&result.text());

@@ -343,14 +343,14 @@ fn print_statistics(report: &Report, n_ctx: usize) {
         output::note(format_args!("stopped: the context of {n_ctx} tokens is full"));
     }
     output::note(format_args!(
-        "prompt: {} tokens, {} tokens/s | new: {} tokens, {} tokens/s | seed {} | {}, {} threads, kv {}",
-        report.prompt_tokens,
+        "prompt: {}, {} tokens/s | new: {}, {} tokens/s | seed {} | {}, {}, kv {}",
+        units::count(report.prompt_tokens, "token"),
         units::speed(report.prefill_tokens_per_second),
-        report.new_tokens,
+        units::count(report.new_tokens, "token"),
         units::speed(report.decode_tokens_per_second),
         report.seed,
         report.isa,
-        report.threads,
+        units::count(report.threads, "thread"),
         report.kv,
     ));
 }

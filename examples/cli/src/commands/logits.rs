@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use pocketgpt_runtime::tokenizer::TokenizerView;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::tokenize::quoted;
 use crate::args::{ModelArgs, RunArgs};
 use crate::engine::Engine;
 use crate::model::Model;
-use crate::npy::NpyWriter;
+use crate::npy::{NpyWriter, write_error};
 use crate::output;
 
 /// Tokens shown per position.
@@ -90,10 +90,11 @@ pub fn run(args: &LogitsArgs) -> Result<Outcome> {
     let mut engine = Engine::new(&model, &args.run, LOGIT_ROWS)?;
     let vocab_size = engine.model().config().vocab_size as usize;
     let shape = if args.all { vec![ids.len(), vocab_size] } else { vec![vocab_size] };
-    let npy_error = |path: &PathBuf| format!("{}: cannot be written", path.display());
 
     let mut npy = match &args.npy {
-        Some(path) => Some(NpyWriter::create(path, &shape).with_context(|| npy_error(path))?),
+        Some(path) => {
+            Some(NpyWriter::create(path, &shape).map_err(|error| write_error(path, &error))?)
+        }
         None => None,
     };
     let mut positions = Vec::new();
@@ -110,7 +111,7 @@ pub fn run(args: &LogitsArgs) -> Result<Outcome> {
         each(ids.len() - 1, session.feed(&ids, par)?);
     }
     if let (Some(npy), Some(path)) = (npy, &args.npy) {
-        written.and_then(|()| npy.finish()).with_context(|| npy_error(path))?;
+        written.and_then(|()| npy.finish()).map_err(|error| write_error(path, &error))?;
     }
 
     let npy = args.npy.as_ref().map(|path| path.display().to_string());
@@ -136,11 +137,7 @@ fn token_ids(args: &LogitsArgs, model: &Model) -> Result<Vec<u32>> {
         bail!("--ids {id}: {} has the token ids 0 to {last}; use one of these", model.name());
     }
     if ids.len() > config.n_ctx as usize {
-        return Err(anyhow!(
-            "--ids: these are {} tokens, {} fit; give fewer",
-            ids.len(),
-            config.n_ctx
-        ));
+        bail!("--ids: these are {} tokens, {} fit; give fewer", ids.len(), config.n_ctx);
     }
     Ok(ids)
 }

@@ -67,7 +67,8 @@ impl MemoryPlan {
     /// The table for people.
     pub fn table(&self) -> String {
         let line = |what: String, n: u64| format!("{what:<38} {n:>13}  {:>10}\n", units::bytes(n));
-        let scratch = format!("scratch (batch {}, {} threads)", self.batch, self.threads);
+        let scratch =
+            format!("scratch (batch {}, {})", self.batch, units::count(self.threads, "thread"));
         [
             line("weights (mapped file)".into(), self.weights_bytes),
             line(format!("KV cache ({}, {} positions)", self.kv, self.window), self.kv_cache_bytes),

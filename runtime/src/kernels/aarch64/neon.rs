@@ -11,7 +11,7 @@ use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
 use crate::kernels::{Columns, FloatLhs, QuantLhs, Table};
-use crate::math::{self, Simd};
+use crate::math::Simd;
 use crate::quant::tile;
 
 /// Proof that the CPU has the instructions. Every build that contains this module has them.

@@ -10,7 +10,7 @@ use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
 use crate::kernels::{Columns, FloatLhs, QuantLhs, Table};
-use crate::math::{self, Simd};
+use crate::math::Simd;
 use crate::quant::tile::{self, GROUP, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
 
 /// Proof that the CPU has the instructions: made only in functions that require them.

@@ -1,0 +1,161 @@
+//! What goes wrong says so in one line, with the right exit code.
+
+use std::fs;
+use std::path::Path;
+
+use crate::run::{MODEL, command, run, run_with_stdin};
+
+#[test]
+fn usage_errors_are_2() {
+    for args in [
+        &["generate", "--no-such-flag"][..],
+        &["no-such-command"],
+        &[],
+        &["generate", "--temperature", "0", "x"],
+        &["generate", "--top-p", "1.5", "x"],
+        &["generate", "--isa", "mmx", "x"],
+        &["generate", "--kv", "q3", "x"],
+        &["generate", "--threads", "0", "x"],
+        &["generate", "--stop", "", "x"],
+        &["logits"],
+        &["logits", "--ids", "1", "--text", "x"],
+    ] {
+        let run = run(args);
+        assert_eq!(run.code, Some(2), "{args:?} {run:?}");
+        assert_eq!(run.stdout, "");
+    }
+}
+
+#[track_caller]
+fn fails(args: &[&str], file: &Path, cause: &str) {
+    let line = run(args).error();
+    let file = file.display().to_string();
+    assert!(line.starts_with(&format!("{file}: ")), "{line}");
+    assert!(line.contains(cause), "{line}");
+}
+
+#[test]
+fn files_that_are_no_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.pgpt");
+    let file = path.to_str().unwrap();
+    let generate = ["generate", "-m", file, "x"];
+    fails(&generate, &path, "no such file");
+
+    let check = |bytes: &[u8], cause| {
+        fs::write(&path, bytes).unwrap();
+        fails(&generate, &path, cause);
+        fails(&["verify", file], &path, cause);
+    };
+    check(b"", "empty");
+    check(b"hello", "not a .pgpt file");
+    check(&MODEL[..100], "cut short");
+    check(&MODEL[..MODEL.len() - 1], "cut short");
+    check(&[MODEL, b"x"].concat(), "its header says");
+    check(b"GGUF and so on", "GGUF");
+    check(b"\x10\0\0\0\0\0\0\0{\"x\": 1}", "pocketgpt-quantize convert");
+    let mut newer = MODEL.to_vec();
+    newer[4] = 2;
+    check(&newer, "format version 2");
+    let mut damaged = MODEL.to_vec();
+    damaged[20] ^= 1;
+    check(&damaged, "the header is damaged");
+
+    let source = crate::run::repository("examples/model");
+    fails(&["info", "-m", source.to_str().unwrap()], &source, "pocketgpt-quantize convert");
+    fails(&["info", "-m", folder.path().to_str().unwrap()], folder.path(), "directory");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_fifo_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    fails(&["info", "-m", path.to_str().unwrap()], &path, "not a regular file");
+}
+
+#[test]
+fn verify_names_the_damaged_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.pgpt");
+    let mut bytes = MODEL.to_vec();
+    let last = bytes.len() - 100;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let file = path.to_str().unwrap();
+    fails(&["verify", file], &path, "tensor ln_f.bias is damaged");
+    // Opening reads no tensor.
+    run(&["info", "-m", file]).ok();
+}
+
+#[test]
+fn stdin_must_be_text() {
+    for args in [&["generate"][..], &["generate", "-"], &["tokenize"]] {
+        let line = run_with_stdin(args, b"abc\xff").error();
+        assert!(line.starts_with("standard input: not UTF-8, byte 3"), "{line}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    for args in [
+        &["generate", "-n", "300", "x"][..],
+        &["generate", "--json", "x"],
+        &["info"],
+        &["tokenize", "a b c"],
+        &["completions", "bash"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(args).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command(&["generate", "x"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(line.starts_with("error: standard output: "), "{line}");
+}
+
+#[test]
+fn what_does_not_fit_the_model() {
+    for (args, cause) in [
+        (&["generate", "--window", "513", "x"][..], "512 positions"),
+        (&["generate", &"word ".repeat(600)], "512 fit"),
+        (&["logits", "--ids", "4096"], "0 to 4095"),
+        (&["bench", "-p", "513"], "512 fit"),
+        (&["bench", "--depth", "500", "-n", "13"], "512 fit"),
+        (&["perplexity", "--text", "no/such/file"], "no such file"),
+        (&["logits", "--ids", "1", "--npy", "no/such/folder/x.npy"], "no such folder"),
+    ] {
+        let line = run(args).error();
+        assert!(line.contains(cause), "{line}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_text_and_still_tells_the_seed() {
+    use std::io::Read;
+    use std::process::Stdio;
+
+    // The slowest kernels, so that there is time.
+    let args = ["generate", "--isa", "scalar", "--threads", "1", "--ignore-eos", "-n", "500", "x"];
+    let mut child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The first text is there, so the handler is as well.
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("| seed "));
+    assert!(output.stdout.ends_with(b"\n"));
+}

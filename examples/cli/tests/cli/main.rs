@@ -1,0 +1,7 @@
+//! The program as its users meet it: arguments in, streams and exit codes out.
+#![cfg(feature = "embedded-model")]
+
+mod errors;
+mod generate;
+mod reports;
+mod run;

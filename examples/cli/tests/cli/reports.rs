@@ -1,0 +1,172 @@
+//! The commands that tell about a model, a text, or this machine.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::run::{MODEL, repository, run};
+
+#[track_caller]
+fn has_keys(report: &Value, keys: &[&str]) {
+    for key in keys {
+        assert!(report.get(key).is_some(), "{key} in {report}");
+    }
+}
+
+#[test]
+fn tokens_cover_the_text() {
+    let text = "Once upon a time, 日本 🦀";
+    let report = run(&["tokenize", "--json", text]).json();
+    has_keys(&report, &["token_count", "text_bytes"]);
+    assert_eq!(report["decodes_back"], true);
+    let tokens = report["tokens"].as_array().unwrap();
+    let mut end = Value::from(0);
+    for token in tokens {
+        assert_eq!(token["start_byte"], end);
+        end = token["end_byte"].clone();
+    }
+    assert_eq!(end, text.len());
+
+    let ids = run(&["tokenize", "--ids", text]).ok();
+    let listed: Vec<String> = tokens.iter().map(|token| token["id"].to_string()).collect();
+    assert_eq!(ids.trim_end(), listed.join(","));
+    let table = run(&["tokenize", text]);
+    assert!(table.stderr.contains("the same text"));
+    assert_eq!(table.ok().lines().count(), 1 + tokens.len());
+}
+
+#[test]
+fn info_and_plan_agree() {
+    let info = run(&["info", "--json", "--tensors"]).json();
+    has_keys(&info, &["parameters", "bits_per_weight", "encodings", "tokenizer", "metadata"]);
+    assert_eq!(info["file_bytes"], MODEL.len());
+    assert_eq!(info["config"]["n_ctx"], 512);
+    assert_eq!(info["tensors"].as_array().unwrap().len(), 76);
+    let plan = run(&["plan", "--json"]).json();
+    assert_eq!(info["memory"], plan);
+    let bytes = |key: &str| plan[key].as_u64().unwrap();
+    let parts = ["weights_bytes", "kv_cache_bytes", "scratch_bytes", "logits_bytes"];
+    assert_eq!(parts.map(bytes).iter().sum::<u64>(), bytes("total_bytes"));
+    // Without JSON they are for people, and print.
+    assert!(run(&["info", "--tensors"]).ok().contains("h.5.mlp.c_proj.bias"));
+    assert!(run(&["plan", "--kv", "f32"]).ok().contains("f32, 512 positions"));
+}
+
+#[test]
+fn verify_reads_a_whole_file() {
+    let report = run(&["verify", "--json"]).json();
+    assert_eq!((&report["ok"], &report["tensors"]), (&true.into(), &76.into()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.pgpt");
+    fs::write(&path, MODEL).unwrap();
+    assert!(run(&["verify", path.to_str().unwrap()]).ok().contains(": ok, "));
+}
+
+#[test]
+fn a_mapped_file_is_the_bundled_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.pgpt");
+    fs::write(&path, MODEL).unwrap();
+    let text = |model: &[&str]| {
+        run(&[&["generate", "-q", "--seed", "1", "-n", "20", "The fox"], model].concat()).ok()
+    };
+    assert_eq!(text(&["-m", path.to_str().unwrap()]), text(&[]));
+}
+
+#[test]
+fn logits_as_text_json_and_npy() {
+    assert!(run(&["logits", "--text", "Once upon a"]).ok().contains("\" time\""));
+    let report = run(&["logits", "--text", "Once upon a", "--json"]).json();
+    let top = report["positions"][0]["top"].as_array().unwrap();
+    assert_eq!((top.len(), &top[0]["token"]), (10, &" time".into()));
+    has_keys(&top[0], &["id", "logit", "probability"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.npy");
+    let npy = ["--npy", path.to_str().unwrap(), "--json"];
+    let read = |options: &[&str], shape: &str, count: usize| {
+        let ids = ["logits", "--ids", "3478,813,258"];
+        let report = run(&[&ids, options, &npy[..]].concat()).json();
+        has_keys(&report, &["ids", "shape", "npy"]);
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes[..8], *b"\x93NUMPY\x01\x00");
+        let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+        assert!(start.is_multiple_of(64));
+        let header = std::str::from_utf8(&bytes[10..start]).unwrap();
+        assert!(header.contains(shape) && header.contains("'<f4'"), "{header}");
+        assert_eq!(bytes.len(), start + 4 * count);
+        bytes[start..].to_vec()
+    };
+    let last = read(&[], "(4096,)", 4096);
+    let all = read(&["--all"], "(3, 4096)", 3 * 4096);
+    assert_eq!(all[2 * 4 * 4096..], last);
+    // Nothing else is left in the folder.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn perplexity_is_near_the_reference() {
+    let golden = fs::read_to_string(repository("tests/data/golden/perplexity.json")).unwrap();
+    let golden: Value = serde_json::from_str(&golden).unwrap();
+    let text = repository("tests/data/text/valid.txt");
+    let report = run(&["perplexity", "--json", "--text", text.to_str().unwrap()]).json();
+    assert_eq!(report["scored_tokens"], golden["scored_tokens"]);
+    assert_eq!(report["stream_tokens"], golden["stream_tokens"]);
+    // The reference computes in f32; this is q8 with a q8 cache.
+    let (found, expected) = (&report["perplexity"], &golden["perplexity"]);
+    let ratio = found.as_f64().unwrap() / expected.as_f64().unwrap();
+    assert!((ratio - 1.0).abs() < 2e-3, "{found} {expected}");
+    has_keys(&report, &["nats_per_byte", "bits_per_byte", "tokens_per_second"]);
+}
+
+#[test]
+fn bench_measures_and_compares() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.pgpt");
+    fs::write(&path, MODEL).unwrap();
+    let task = ["bench", "-p", "16", "-n", "4", "--depth", "0,8", "--repeat", "2"];
+    let baseline = ["--baseline", path.to_str().unwrap(), "--json"];
+    let report = run(&[&task[..], &baseline].concat()).json();
+    for result in [&report, &report["baseline"]] {
+        has_keys(
+            result,
+            &[
+                "model",
+                "kv",
+                "file_bytes",
+                "load_seconds",
+                "prefill_tokens_per_second",
+                "decode_tokens_per_second",
+                "time_to_first_token_seconds",
+                "weight_bytes_per_token",
+            ],
+        );
+        assert_eq!(result["decode"][1]["depth"], 8);
+        has_keys(
+            &result["decode"][1],
+            &["token_seconds_p50", "token_seconds_p99", "weight_bytes_per_second"],
+        );
+    }
+    has_keys(&report, &["isa", "threads", "cpu", "peak_rss_bytes"]);
+    assert!(report["ratio"]["decode_tokens_per_second"][0].as_f64().unwrap() > 0.0);
+    assert!(run(&task).ok().contains("decode 4 at 8"));
+}
+
+#[test]
+fn completions_for_the_usual_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&["completions", shell]).ok().contains("perplexity"), "{shell}");
+    }
+}
+
+#[test]
+fn every_command_has_examples() {
+    let help = run(&["--help"]).ok();
+    let listed = help.split("Commands:\n").nth(1).unwrap();
+    let lines = listed.lines().take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = lines.filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(commands.len(), 10);
+    for command in commands.into_iter().filter(|command| *command != "help") {
+        assert!(run(&[command, "--help"]).ok().contains("Examples:"), "{command}");
+    }
+}
