@@ -7,7 +7,7 @@
 use core::arch::aarch64::*;
 
 use super::asm::smmla;
-use super::dot::{self, Group, Q4, Q8, Tile};
+use super::dot::{self, Group, Q4, Q8, Record, Tokens};
 use super::dotprod::{self, Dotprod};
 use crate::isa::Isa;
 use crate::kernels::{Columns, QuantLhs, Table};
@@ -16,17 +16,39 @@ use crate::quant::tile::{self, GROUP, ROWS};
 pub(in crate::kernels) static TABLE: Table =
     Table { isa: Isa::I8mm, matmul_q8, matmul_q4, ..dotprod::TABLE };
 
-/// Inputs 8j..8j + 8 of four rows, as two registers of four inputs.
+/// Eight inputs of the first two of four rows, and of the last two, from two registers of four.
+#[inline(always)]
+fn zip(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
+    // SAFETY: (1) NEON, by the build's target.
+    unsafe {
+        let (a, b) = (vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
+        [vreinterpretq_s8_s32(vzip1q_s32(a, b)), vreinterpretq_s8_s32(vzip2q_s32(a, b))]
+    }
+}
+
+/// The first eight of sixteen activations of two tokens, and the last eight.
+#[inline(always)]
+fn eights(a: &[i8; 16], b: &[i8; 16]) -> [int8x16_t; 2] {
+    let (a, b) = (dot::load(bytemuck::cast_ref(a)), dot::load(bytemuck::cast_ref(b)));
+    // SAFETY: (1) NEON, by the build's target.
+    unsafe {
+        let (a, b) = (vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b));
+        [vreinterpretq_s8_s64(vzip1q_s64(a, b)), vreinterpretq_s8_s64(vzip2q_s64(a, b))]
+    }
+}
+
+/// How an encoding's groups become operands.
 trait Eights: Group {
-    fn load(weights: &[Tile], j: usize, quad: usize) -> [int8x16_t; 2];
+    /// Inputs 8j..8j + 8 of the first two of four rows, and of the last two.
+    fn rows(tiles: &Self::Tiles, j: usize, quad: usize) -> [int8x16_t; 2];
     /// What the sums begin with.
     fn offset(sum: i32) -> i32;
 }
 
 impl Eights for Q8 {
     #[inline(always)]
-    fn load(weights: &[Tile], j: usize, quad: usize) -> [int8x16_t; 2] {
-        [dot::load(&weights[2 * j][quad]), dot::load(&weights[2 * j + 1][quad])]
+    fn rows(tiles: &Self::Tiles, j: usize, quad: usize) -> [int8x16_t; 2] {
+        zip(tiles[2 * j][quad], tiles[2 * j + 1][quad])
     }
     #[inline(always)]
     fn offset(_: i32) -> i32 {
@@ -36,8 +58,9 @@ impl Eights for Q8 {
 
 impl Eights for Q4 {
     #[inline(always)]
-    fn load(weights: &[Tile], j: usize, quad: usize) -> [int8x16_t; 2] {
-        dot::nibbles(dot::load(&weights[j][quad]))
+    fn rows(tiles: &Self::Tiles, j: usize, quad: usize) -> [int8x16_t; 2] {
+        let [low, high] = dot::nibbles(tiles[j][quad]);
+        zip(low, high)
     }
     #[inline(always)]
     fn offset(sum: i32) -> i32 {
@@ -62,15 +85,21 @@ fn matmul<G: Eights>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) 
     let record_len = tile::record_len(G::ENCODING, lhs.groups * GROUP);
     for (block, record) in records.chunks_exact(record_len).enumerate() {
         let mut t = 0;
-        while lhs.m - t >= 4 {
+        while lhs.m - t >= 8 {
             for first in [0, 2] {
-                rows_8::<G, 2>(lhs, t, record, block, first, dst);
+                rows_8::<G, 8, 4>(lhs, t, record, block, first, dst);
+            }
+            t += 8;
+        }
+        if lhs.m - t >= 4 {
+            for first in [0, 2] {
+                rows_8::<G, 4, 2>(lhs, t, record, block, first, dst);
             }
             t += 4;
         }
         if lhs.m - t >= 2 {
             for first in [0, 2] {
-                rows_8::<G, 1>(lhs, t, record, block, first, dst);
+                rows_8::<G, 2, 1>(lhs, t, record, block, first, dst);
             }
             t += 2;
         }
@@ -92,11 +121,12 @@ const TOPS: [[u8; 16]; 8] = {
     tops
 };
 
-/// Eight output rows, from `4 · first` on, of `PAIRS` times two tokens from token `t` on.
+/// Eight output rows, from `4 · first` on, of `M` tokens, `PAIRS` times two, from token
+/// `t` on.
 ///
 /// Sums of two rows and two tokens are a register: rows of the first token, rows of the second.
 #[inline(always)]
-fn rows_8<G: Eights, const PAIRS: usize>(
+fn rows_8<G: Eights, const M: usize, const PAIRS: usize>(
     lhs: &QuantLhs<'_>,
     t: usize,
     record: &[u8],
@@ -105,50 +135,46 @@ fn rows_8<G: Eights, const PAIRS: usize>(
     dst: &mut Columns<'_>,
 ) {
     let groups = lhs.groups;
-    let (head, weights) = record.split_at(tile::weights_offset(groups));
-    let (row_scales, block_scales) = head.split_at(tile::ROW_SCALES_BYTES);
-    let block_scales = &block_scales.as_chunks::<ROWS>().0[..groups];
-    let row = |token: usize| -> &[[[i8; 8]; 4]] {
-        let row = &lhs.q[token * groups * GROUP..][..groups * GROUP];
-        row.as_chunks().0.as_chunks().0
-    };
-    let pairs: [[usize; 2]; PAIRS] = core::array::from_fn(|i| [t + 2 * i, t + 2 * i + 1]);
-    let q = pairs.map(|pair| pair.map(row));
-    let scales = pairs.map(|pair| pair.map(|t| &lhs.scales[t * groups..][..groups]));
-    let sums = pairs.map(|pair| pair.map(|t| &lhs.sums[t * groups..][..groups]));
-    // SAFETY: (1) called from functions with these target features only; (2) (3) (4) loads are of
-    // eight bytes and stores of four f32 that are indexed as a whole.
+    let Record { row_scales, block_scales, weights } = Record::<G>::new(record, groups);
+    let Tokens { q, scales, sums } = Tokens::<M>::new(lhs, t);
+    // SAFETY: (1) called from functions with these target features only; (2) (3) (4) the stores are
+    // of four f32 that are indexed as a whole.
     unsafe {
-        let tops: [_; 4] =
-            core::array::from_fn(|two| vreinterpretq_u8_s8(dot::load(&TOPS[2 * first + two])));
+        let mut tops = [vdupq_n_u8(0); 4];
+        for two in 0..4 {
+            tops[two] = vreinterpretq_u8_s8(dot::load(&TOPS[2 * first + two]));
+        }
         let mut acc = [[vdupq_n_f32(0.0); 4]; PAIRS];
-        for (g, (w, b)) in weights.chunks_exact(G::BYTES).zip(block_scales).enumerate() {
-            let tiles: &[Tile] = w.as_chunks().0.as_chunks().0;
-            let mut dots = sums.map(|pair| {
-                let [a, b] = pair.map(|sums| vdup_n_s32(G::offset(sums[g])));
-                [vcombine_s32(a, b); 4]
-            });
-            for j in 0..4 {
-                let q = q.map(|pair| {
-                    let [a, b] = pair.map(|q| vld1_s8(q[g][j].as_ptr()));
-                    vcombine_s8(a, b)
-                });
-                for quad in 0..2 {
-                    let [a, b] = G::load(tiles, j, first + quad).map(|w| vreinterpretq_s32_s8(w));
-                    let rows = [vzip1q_s32(a, b), vzip2q_s32(a, b)];
-                    for (two, rows) in rows.into_iter().enumerate() {
-                        for i in 0..PAIRS {
-                            let sums = &mut dots[i][2 * quad + two];
-                            *sums = smmla(*sums, q[i], vreinterpretq_s8_s32(rows));
+        for g in 0..groups {
+            let mut dots = [[vdupq_n_s32(0); 4]; PAIRS];
+            for i in 0..PAIRS {
+                let a = vdup_n_s32(G::offset(sums[2 * i][g]));
+                let b = vdup_n_s32(G::offset(sums[2 * i + 1][g]));
+                dots[i] = [vcombine_s32(a, b); 4];
+            }
+            for half in 0..2 {
+                let mut pairs = [[vdupq_n_s8(0); 2]; PAIRS];
+                for i in 0..PAIRS {
+                    pairs[i] = eights(&q[2 * i][g][half], &q[2 * i + 1][g][half]);
+                }
+                for eight in 0..2 {
+                    for quad in 0..2 {
+                        let rows = G::rows(&weights[g], 2 * half + eight, first + quad);
+                        for two in 0..2 {
+                            for i in 0..PAIRS {
+                                let sums = &mut dots[i][2 * quad + two];
+                                *sums = smmla(*sums, pairs[i][eight], rows[two]);
+                            }
                         }
                     }
                 }
             }
-            let b = dot::load(b);
-            let a = scales.map(|pair| {
-                let [a, b] = pair.map(|scales| vdup_n_f32(scales[g]));
-                vcombine_f32(a, b)
-            });
+            let b = block_scales[g];
+            let mut a = [vdupq_n_f32(0.0); PAIRS];
+            for i in 0..PAIRS {
+                let (first, second) = (scales[2 * i][g], scales[2 * i + 1][g]);
+                a[i] = vcombine_f32(vdup_n_f32(first), vdup_n_f32(second));
+            }
             for two in 0..4 {
                 let b = G::block_scale(vreinterpretq_s32_s8(vqtbl1q_s8(b, tops[two])));
                 for i in 0..PAIRS {
@@ -157,17 +183,16 @@ fn rows_8<G: Eights, const PAIRS: usize>(
                 }
             }
         }
-        let row_scales: &Tile = row_scales.as_chunks().0.first_chunk().expect("64 bytes");
-        for (acc, pair) in acc.iter().zip(pairs) {
+        for (i, acc) in acc.iter().enumerate() {
             for quad in 0..2 {
-                let s = vreinterpretq_f32_s8(dot::load(&row_scales[first + quad]));
+                let s = row_scales[first + quad];
                 let [a, b] = [acc[2 * quad], acc[2 * quad + 1]];
                 let tokens = [
                     vcombine_f32(vget_low_f32(a), vget_low_f32(b)),
                     vcombine_f32(vget_high_f32(a), vget_high_f32(b)),
                 ];
-                for (t, token) in pair.into_iter().zip(tokens) {
-                    let out = &mut dst.row_mut(t).as_chunks_mut::<16>().0[block];
+                for (j, token) in tokens.into_iter().enumerate() {
+                    let out = &mut dst.row_mut(t + 2 * i + j).as_chunks_mut::<16>().0[block];
                     let four: &mut [f32; 4] = &mut out.as_chunks_mut().0[first + quad];
                     vst1q_f32(four.as_mut_ptr(), vmulq_f32(token, s));
                 }

@@ -87,22 +87,40 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn ldexp_magic(self, a: F, magic: F) -> F {
-        core::array::from_fn(|i| {
-            // SAFETY: (1) NEON, by the build's target.
-            unsafe {
-                let n = vshlq_n_s32::<23>(vreinterpretq_s32_f32(magic[i]));
-                vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a[i]), n))
-            }
-        })
+        let n = all!(vreinterpretq_s32_f32(magic));
+        let n = all!(shift_to_exponent(n));
+        let a = all!(vreinterpretq_s32_f32(a));
+        let sum = all!(vaddq_s32(a, n));
+        all!(vreinterpretq_f32_s32(sum))
     }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn shift_to_exponent(n: int32x4_t) -> int32x4_t {
+    vshlq_n_s32::<23>(n)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn load_f32(from: &[f32; 4]) -> float32x4_t {
+    // SAFETY: (2) (3) a reference to four f32.
+    unsafe { vld1q_f32(from.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn load_f16(from: &[u16; 4]) -> float32x4_t {
+    // SAFETY: (2) (3) a reference to four u16.
+    vcvt_f32_f16(vreinterpret_f16_u16(unsafe { vld1_u16(from.as_ptr()) }))
 }
 
 impl Lanes for Neon {
     #[inline(always)]
     fn load(self, from: &[f32; 16]) -> F {
-        let fours: [&[f32; 4]; 4] = core::array::from_fn(|i| &from.as_chunks().0[i]);
-        // SAFETY: (1) NEON, by the build's target; (2) (3) a reference to four f32.
-        fours.map(|four| unsafe { vld1q_f32(four.as_ptr()) })
+        let fours: &[[f32; 4]] = from.as_chunks().0;
+        let fours = [&fours[0], &fours[1], &fours[2], &fours[3]];
+        all!(load_f32(fours))
     }
     #[inline(always)]
     fn store(self, x: F, to: &mut [f32; 16]) {
@@ -115,16 +133,16 @@ impl Lanes for Neon {
     }
     #[inline(always)]
     fn load_f16(self, from: &[u16; 16]) -> F {
-        let fours: [&[u16; 4]; 4] = core::array::from_fn(|i| &from.as_chunks().0[i]);
-        // SAFETY: (1) NEON, by the build's target; (2) (3) a reference to four u16.
-        fours.map(|four| unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(four.as_ptr()))) })
+        let fours: &[[u16; 4]] = from.as_chunks().0;
+        let fours = [&fours[0], &fours[1], &fours[2], &fours[3]];
+        all!(load_f16(fours))
     }
     #[inline(always)]
     fn store_low_bytes(self, x: F, to: &mut [i8; 16]) {
+        let x = all!(vreinterpretq_s16_f32(x));
         // SAFETY: (1) NEON, by the build's target; (2) (3) (4) an exclusive reference to sixteen
         // bytes.
         unsafe {
-            let x = x.map(|x| vreinterpretq_s16_f32(x));
             let low = vreinterpretq_s8_s16(vuzp1q_s16(x[0], x[1]));
             let high = vreinterpretq_s8_s16(vuzp1q_s16(x[2], x[3]));
             vst1q_s8(to.as_mut_ptr(), vuzp1q_s8(low, high));
@@ -142,12 +160,10 @@ impl Dot for Neon {
 
     #[inline(always)]
     fn lhs(self, q: &[i8; 16]) -> [int8x16_t; 4] {
-        let fours: [[i8; 4]; 4] = *bytemuck::cast_ref(q);
-        fours.map(|four| {
-            let lane = i32::from_le_bytes(four.map(|q| q as u8));
-            // SAFETY: (1) NEON, by the build's target.
-            unsafe { vreinterpretq_s8_s32(vdupq_n_s32(lane)) }
-        })
+        // SAFETY: (1) NEON, by the build's target; (2) (3) a reference to 16 bytes.
+        let int32x4x4_t(a, b, c, d) = unsafe { vld4q_dup_s32(q.as_ptr().cast()) };
+        let fours = [a, b, c, d];
+        all!(vreinterpretq_s8_s32(fours))
     }
     #[inline(always)]
     fn zero(self) -> [int32x4_t; 2] {
@@ -208,12 +224,12 @@ impl Dot for Neon {
 
 #[target_feature(enable = "neon")]
 fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    dot::matmul::<_, Q8, 2, 4>(Neon::new(), lhs, records, dst);
+    dot::matmul::<_, Q8, 2, 2>(Neon::new(), lhs, records, dst);
 }
 
 #[target_feature(enable = "neon")]
 fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    dot::matmul::<_, Q4, 2, 4>(Neon::new(), lhs, records, dst);
+    dot::matmul::<_, Q4, 2, 2>(Neon::new(), lhs, records, dst);
 }
 
 #[target_feature(enable = "neon")]
