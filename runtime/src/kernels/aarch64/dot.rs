@@ -242,7 +242,8 @@ const TOPS: [[u8; 16]; 4] = {
     tops
 };
 
-/// `M` tokens at a time and `QUADS` (two or four) times four rows, then single tokens.
+/// `M` tokens at a time and `QUADS` (two or four) times four rows, then what is left of four by
+/// twos, then single tokens.
 #[inline(always)]
 pub(super) fn matmul<D: Dot, G: Group, const M: usize, const QUADS: usize>(
     d: D,
@@ -258,6 +259,10 @@ pub(super) fn matmul<D: Dot, G: Group, const M: usize, const QUADS: usize>(
                 rows::<D, G, M, QUADS>(d, lhs, t, record, block, first, dst);
             }
             t += M;
+        }
+        if M == 4 && lhs.m - t >= 2 {
+            rows::<D, G, 2, 4>(d, lhs, t, record, block, 0, dst);
+            t += 2;
         }
         while t < lhs.m {
             rows::<D, G, 1, 4>(d, lhs, t, record, block, 0, dst);

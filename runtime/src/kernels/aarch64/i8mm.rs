@@ -1,8 +1,8 @@
-//! `smmla`: two rows by two tokens of eight inputs, for two tokens and more; one token is the
-//! business of [`super::dotprod`].
+//! `smmla`: two rows by two tokens of eight inputs, for four tokens and more.
 //!
 //! Its operand is eight inputs of two rows: those of q4 lie in the two nibbles of the same bytes,
-//! those of q8 in two tiles, and zipping 32-bit lanes brings them together.
+//! those of q8 in two tiles, and zipping 32-bit lanes brings them together. That costs as much as
+//! `smmla` saves where fewer than four tokens share it: those are the business of `sdot`.
 
 use core::arch::aarch64::*;
 
@@ -85,22 +85,14 @@ fn matmul<G: Eights>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) 
     let record_len = tile::record_len(G::ENCODING, lhs.groups * GROUP);
     for (block, record) in records.chunks_exact(record_len).enumerate() {
         let mut t = 0;
-        while lhs.m - t >= 8 {
+        while lhs.m - t >= 4 {
             for first in [0, 2] {
-                rows_8::<G, 8, 4>(lhs, t, record, block, first, dst);
-            }
-            t += 8;
-        }
-        if lhs.m - t >= 4 {
-            for first in [0, 2] {
-                rows_8::<G, 4, 2>(lhs, t, record, block, first, dst);
+                rows_8::<G>(lhs, t, record, block, first, dst);
             }
             t += 4;
         }
         if lhs.m - t >= 2 {
-            for first in [0, 2] {
-                rows_8::<G, 2, 1>(lhs, t, record, block, first, dst);
-            }
+            dot::rows::<_, G, 2, 4>(d, lhs, t, record, block, 0, dst);
             t += 2;
         }
         if t < lhs.m {
@@ -121,12 +113,14 @@ const TOPS: [[u8; 16]; 8] = {
     tops
 };
 
-/// Eight output rows, from `4 · first` on, of `M` tokens, `PAIRS` times two, from token
-/// `t` on.
+/// Pairs of tokens taken at once.
+const PAIRS: usize = 2;
+
+/// Eight output rows, from `4 · first` on, of four tokens from token `t` on.
 ///
 /// Sums of two rows and two tokens are a register: rows of the first token, rows of the second.
 #[inline(always)]
-fn rows_8<G: Eights, const M: usize, const PAIRS: usize>(
+fn rows_8<G: Eights>(
     lhs: &QuantLhs<'_>,
     t: usize,
     record: &[u8],
@@ -136,7 +130,7 @@ fn rows_8<G: Eights, const M: usize, const PAIRS: usize>(
 ) {
     let groups = lhs.groups;
     let Record { row_scales, block_scales, weights } = Record::<G>::new(record, groups);
-    let Tokens { q, scales, sums } = Tokens::<M>::new(lhs, t);
+    let Tokens { q, scales, sums } = Tokens::<{ 2 * PAIRS }>::new(lhs, t);
     // SAFETY: (1) called from functions with these target features only; (2) (3) (4) the stores are
     // of four f32 that are indexed as a whole.
     unsafe {
@@ -148,32 +142,17 @@ fn rows_8<G: Eights, const M: usize, const PAIRS: usize>(
         for g in 0..groups {
             let mut dots = [[vdupq_n_s32(0); 4]; PAIRS];
             for i in 0..PAIRS {
-                let a = vdup_n_s32(G::offset(sums[2 * i][g]));
-                let b = vdup_n_s32(G::offset(sums[2 * i + 1][g]));
-                dots[i] = [vcombine_s32(a, b); 4];
+                let a = vdupq_n_s32(G::offset(sums[2 * i][g]));
+                let b = vdupq_n_s32(G::offset(sums[2 * i + 1][g]));
+                dots[i] = [vextq_s32::<2>(a, b); 4];
             }
-            for half in 0..2 {
-                let mut pairs = [[vdupq_n_s8(0); 2]; PAIRS];
-                for i in 0..PAIRS {
-                    pairs[i] = eights(&q[2 * i][g][half], &q[2 * i + 1][g][half]);
-                }
-                for eight in 0..2 {
-                    for quad in 0..2 {
-                        let rows = G::rows(&weights[g], 2 * half + eight, first + quad);
-                        for two in 0..2 {
-                            for i in 0..PAIRS {
-                                let sums = &mut dots[i][2 * quad + two];
-                                *sums = smmla(*sums, pairs[i][eight], rows[two]);
-                            }
-                        }
-                    }
-                }
-            }
+            add_half::<G>(&mut dots, &weights[g], first, &q, g, 0);
+            add_half::<G>(&mut dots, &weights[g], first, &q, g, 1);
             let b = block_scales[g];
             let mut a = [vdupq_n_f32(0.0); PAIRS];
             for i in 0..PAIRS {
                 let (first, second) = (scales[2 * i][g], scales[2 * i + 1][g]);
-                a[i] = vcombine_f32(vdup_n_f32(first), vdup_n_f32(second));
+                a[i] = vextq_f32::<2>(vdupq_n_f32(first), vdupq_n_f32(second));
             }
             for two in 0..4 {
                 let b = G::block_scale(vreinterpretq_s32_s8(vqtbl1q_s8(b, tops[two])));
@@ -195,6 +174,36 @@ fn rows_8<G: Eights, const M: usize, const PAIRS: usize>(
                     let out = &mut dst.row_mut(t + 2 * i + j).as_chunks_mut::<16>().0[block];
                     let four: &mut [f32; 4] = &mut out.as_chunks_mut().0[first + quad];
                     vst1q_f32(four.as_mut_ptr(), vmulq_f32(token, s));
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of sixteen inputs, the first or the second half of group `g`.
+#[inline(always)]
+fn add_half<G: Eights>(
+    dots: &mut [[int32x4_t; 4]; PAIRS],
+    tiles: &G::Tiles,
+    first: usize,
+    q: &[&[[[i8; 16]; 2]]; 2 * PAIRS],
+    g: usize,
+    half: usize,
+) {
+    // SAFETY: (1) called from functions with these target features only.
+    unsafe {
+        let mut pairs = [[vdupq_n_s8(0); 2]; PAIRS];
+        for i in 0..PAIRS {
+            pairs[i] = eights(&q[2 * i][g][half], &q[2 * i + 1][g][half]);
+        }
+        for eight in 0..2 {
+            for quad in 0..2 {
+                let rows = G::rows(tiles, 2 * half + eight, first + quad);
+                for two in 0..2 {
+                    for i in 0..PAIRS {
+                        let sums = &mut dots[i][2 * quad + two];
+                        *sums = smmla(*sums, pairs[i][eight], rows[two]);
+                    }
                 }
             }
         }

@@ -224,7 +224,7 @@ impl Dot for Neon {
 
 #[target_feature(enable = "neon")]
 fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    dot::matmul::<_, Q8, 2, 2>(Neon::new(), lhs, records, dst);
+    dot::matmul::<_, Q8, 1, 4>(Neon::new(), lhs, records, dst);
 }
 
 #[target_feature(enable = "neon")]
