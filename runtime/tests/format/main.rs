@@ -1,0 +1,8 @@
+//! The `.pgpt` format, version 1: every rule refuses what breaks it, damage is found, what is
+//! written comes back, and the bytes never change by accident.
+
+mod rejects_config;
+mod rejects_directory;
+mod rejects_header;
+mod rejects_weights;
+mod tiny;
