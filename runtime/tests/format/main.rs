@@ -2,9 +2,11 @@
 //! written comes back, and the bytes never change by accident.
 
 mod damage;
+mod decoder;
 mod open;
 mod rejects_config;
 mod rejects_directory;
 mod rejects_header;
 mod rejects_weights;
+mod round_trip;
 mod tiny;
