@@ -3,6 +3,7 @@
 
 mod damage;
 mod decoder;
+mod golden;
 mod open;
 mod rejects_config;
 mod rejects_directory;
