@@ -37,8 +37,6 @@ pub struct GenerateArgs {
     /// Most tokens to write
     #[arg(short = 'n', long, value_name = "N", default_value_t = 200)]
     max_new_tokens: usize,
-    #[command(flatten)]
-    sampling: SamplingArgs,
     /// Stop before this text (can be given several times)
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     stop: Vec<String>,
@@ -54,6 +52,8 @@ pub struct GenerateArgs {
     /// Print one JSON object at the end, in place of the text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     #[command(flatten)]
     run: RunArgs,
 }
