@@ -70,7 +70,7 @@ for_arm() {
 }
 for_arm build -p pocketgpt
 for_arm test --no-run -p pocketgpt-runtime --lib
-for_arm test --no-run -p pocketgpt-tests
+for_arm test --no-run -p pocketgpt-tests --test end_to_end
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -101,7 +101,7 @@ on_cpu max neon,dotprod,i8mm
 
 for cpu in cortex-a53 max; do
     export POCKETGPT_QEMU_CPU="$cpu"
-    run for_arm test -p pocketgpt-tests -- \
+    run for_arm test -p pocketgpt-tests --test end_to_end -- \
         golden_forward::everything_inside greedy::greedy_cases
     echo "arm: golden forward pass and greedy texts on $cpu"
 done

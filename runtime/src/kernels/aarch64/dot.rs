@@ -107,10 +107,10 @@ impl Group for Q8 {
                 lhs[i] = d.lhs(&q[i][half]);
             }
             for quad in 0..QUADS {
-                let [a, b, c, e] = tiles;
-                let row = first + quad;
+                let (a, b) = (tiles[0][first + quad], tiles[1][first + quad]);
+                let (c, e) = (tiles[2][first + quad], tiles[3][first + quad]);
                 for i in 0..M {
-                    sums[i][quad] = d.add(sums[i][quad], [a[row], b[row], c[row], e[row]], lhs[i]);
+                    sums[i][quad] = d.add(sums[i][quad], [a, b, c, e], lhs[i]);
                 }
             }
         }

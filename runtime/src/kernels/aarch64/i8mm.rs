@@ -192,17 +192,17 @@ fn add_half<G: Eights>(
 ) {
     // SAFETY: (1) called from functions with these target features only.
     unsafe {
-        let mut pairs = [[vdupq_n_s8(0); 2]; PAIRS];
+        let mut pairs = [[vdupq_n_s8(0); PAIRS]; 2];
         for i in 0..PAIRS {
-            pairs[i] = eights(&q[2 * i][g][half], &q[2 * i + 1][g][half]);
+            [pairs[0][i], pairs[1][i]] = eights(&q[2 * i][g][half], &q[2 * i + 1][g][half]);
         }
-        for eight in 0..2 {
+        for (eight, pairs) in pairs.iter().enumerate() {
             for quad in 0..2 {
                 let rows = G::rows(tiles, 2 * half + eight, first + quad);
                 for two in 0..2 {
                     for i in 0..PAIRS {
                         let sums = &mut dots[i][2 * quad + two];
-                        *sums = smmla(*sums, pairs[i][eight], rows[two]);
+                        *sums = smmla(*sums, pairs[i], rows[two]);
                     }
                 }
             }
