@@ -344,8 +344,9 @@ pub(super) fn scores_q8<D: Dot>(
     }
 }
 
+/// `QUADS` times four dimensions at once.
 #[inline(always)]
-pub(super) fn values_q8<D: Dot>(
+pub(super) fn values_q8<D: Dot, const QUADS: usize>(
     d: D,
     high: &[u8],
     low: &[u8],
@@ -357,20 +358,33 @@ pub(super) fn values_q8<D: Dot>(
     let values: &[[[u8; 16]; 4]] = bytemuck::cast_slice(values);
     let (high, low): (&[i8], &[i8]) = (bytemuck::cast_slice(high), bytemuck::cast_slice(low));
     for (column, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let mut sums = [[d.zero(); 4]; 2];
-        let weights = high.as_chunks::<16>().0.iter().zip(low.as_chunks::<16>().0);
-        for ((h, l), rows) in weights.zip(values.chunks_exact(4 * columns)) {
-            let (h, l) = (d.lhs(h), d.lhs(l));
-            let [a, b, c, e] = [0, 1, 2, 3].map(|j| &rows[j * columns + column]);
-            for quad in 0..4 {
-                let w = [load(&a[quad]), load(&b[quad]), load(&c[quad]), load(&e[quad])];
-                sums[0][quad] = d.add(sums[0][quad], w, h);
-                sums[1][quad] = d.add(sums[1][quad], w, l);
+        let mut totals = [[0.0; 16]; 2];
+        for first in (0..4).step_by(QUADS) {
+            let mut sums = [[d.zero(); QUADS]; 2];
+            let weights = high.as_chunks::<16>().0.iter().zip(low.as_chunks::<16>().0);
+            for ((h, l), rows) in weights.zip(values.chunks_exact(4 * columns)) {
+                let (h, l) = (d.lhs(h), d.lhs(l));
+                for quad in 0..QUADS {
+                    let (a, b) = (&rows[column], &rows[columns + column]);
+                    let (c, e) = (&rows[2 * columns + column], &rows[3 * columns + column]);
+                    let (a, b) = (load(&a[first + quad]), load(&b[first + quad]));
+                    let (c, e) = (load(&c[first + quad]), load(&e[first + quad]));
+                    sums[0][quad] = d.add(sums[0][quad], [a, b, c, e], h);
+                    sums[1][quad] = d.add(sums[1][quad], [a, b, c, e], l);
+                }
+            }
+            for (totals, sums) in totals.iter_mut().zip(sums) {
+                for (quad, sums) in sums.into_iter().enumerate() {
+                    let four: &mut [f32; 4] = &mut totals.as_chunks_mut().0[first + quad];
+                    // SAFETY: (1) NEON, by the build's target; (2) (3) (4) an exclusive reference
+                    // to four f32.
+                    unsafe { vst1q_f32(four.as_mut_ptr(), vcvtq_f32_s32(d.total(sums))) }
+                }
             }
         }
-        let [high, low] = [totals(d, sums[0]), totals(d, sums[1])];
-        let sum = Neon::new().fma(high, Neon::new().splat(128.0), low);
-        Neon::new().store(Neon::new().mul(sum, Neon::new().splat(scale)), out);
+        let s = Neon::new();
+        let sum = s.fma(s.load(&totals[0]), s.splat(128.0), s.load(&totals[1]));
+        s.store(s.mul(sum, s.splat(scale)), out);
     }
 }
 

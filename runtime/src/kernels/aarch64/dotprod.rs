@@ -92,5 +92,5 @@ pub(super) fn scores_q8(
 
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]) {
-    dot::values_q8(Dotprod::new(), high, low, scale, values, out);
+    dot::values_q8::<_, 4>(Dotprod::new(), high, low, scale, values, out);
 }

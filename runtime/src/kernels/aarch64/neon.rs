@@ -239,5 +239,5 @@ fn scores_q8(query: &[i8], scale: f32, keys: &[i8], key_scales: &[f32], scores: 
 
 #[target_feature(enable = "neon")]
 fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]) {
-    dot::values_q8(Neon::new(), high, low, scale, values, out);
+    dot::values_q8::<_, 2>(Neon::new(), high, low, scale, values, out);
 }
