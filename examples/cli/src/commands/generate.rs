@@ -24,11 +24,13 @@ Examples:
   pocketgpt generate \"Once upon a time\"
   pocketgpt generate --strategy greedy -n 40 \"There was once a king\"
   pocketgpt generate --seed 7 --temperature 0.6 --stop \".\" \"The fox\"
+  pocketgpt generate --no-echo --quiet \"The fox\" > story.txt
   echo \"Once upon a time\" | pocketgpt generate --json
 
-A seed gives the same text on every machine, with any number of threads. Defaults of the sampling
-options come from the model file, else temperature 0.8 and top-k 40. The prompt from standard input
-is taken without the line break at its end; an empty one starts a new text.")]
+The prompt is printed before the text that continues it. A seed gives the same text on every
+machine, with any number of threads. Defaults of the sampling options come from the model file, else
+temperature 0.8 and top-k 40. A prompt from standard input is taken without the line break at its
+end; an empty one starts a new text.")]
 pub struct GenerateArgs {
     /// Text to continue; `-` or none reads it from standard input
     prompt: Option<String>,
@@ -37,23 +39,23 @@ pub struct GenerateArgs {
     /// Most tokens to write
     #[arg(short = 'n', long, value_name = "N", default_value_t = 200)]
     max_new_tokens: usize,
-    #[command(flatten)]
-    sampling: SamplingArgs,
     /// Stop before this text (can be given several times)
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     stop: Vec<String>,
     /// Go on where the model ends its text; the end is printed as the token's text
     #[arg(long)]
     ignore_eos: bool,
-    /// Print the prompt before the text
+    /// Print only what is new, without the prompt before it
     #[arg(long)]
-    echo: bool,
+    no_echo: bool,
     /// No statistics on standard error
     #[arg(short, long)]
     quiet: bool,
     /// Print one JSON object at the end, in place of the text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -296,7 +298,8 @@ impl<'a> Writer<'a> {
             at_line_start: false,
             error: None,
         };
-        if args.echo {
+        // The text of the JSON object is only what is new.
+        if !args.no_echo && !args.json {
             writer.print(prompt)?;
         }
         Ok(writer)
