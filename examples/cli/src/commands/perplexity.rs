@@ -33,11 +33,11 @@ pub struct PerplexityArgs {
     text: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-    #[command(flatten)]
-    run: RunArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 #[derive(Debug, Serialize)]

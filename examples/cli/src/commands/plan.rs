@@ -24,11 +24,11 @@ the file is mapped, and nothing is allocated per token.")]
 pub struct PlanArgs {
     #[command(flatten)]
     model: ModelArgs,
-    #[command(flatten)]
-    run: RunArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// Bytes that running a model takes.
