@@ -118,7 +118,7 @@ impl Gpt2Config {
             if let Some(value) = id
                 && value >= self.vocab_size
             {
-                return Err(ConfigError::OutOfRange { field, value, max: self.vocab_size - 1 });
+                return Err(ConfigError::TokenId { field, value, vocab_size: self.vocab_size });
             }
         }
         Ok(())

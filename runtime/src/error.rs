@@ -29,6 +29,15 @@ pub enum ConfigError {
     },
     /// `layer_norm_epsilon` is not in (0, 1].
     Epsilon,
+    /// A token id is not in the vocabulary.
+    TokenId {
+        /// Name in `config.json`.
+        field: &'static str,
+        /// What was found.
+        value: u32,
+        /// The model's `vocab_size`.
+        vocab_size: u32,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -44,6 +53,9 @@ impl fmt::Display for ConfigError {
                 write!(f, "head size {head_dim} is not supported, it must be 32 to 128")
             }
             Self::Epsilon => write!(f, "layer_norm_epsilon is not in (0, 1]"),
+            Self::TokenId { field, value, vocab_size } => {
+                write!(f, "{field} is {value}, which is not in the vocabulary of {vocab_size}")
+            }
         }
     }
 }

@@ -11,8 +11,11 @@ pub const MAX_THREADS: usize = 32;
 pub trait Parallel {
     /// How many threads take part, 1 to [`MAX_THREADS`].
     fn threads(&self) -> usize;
-    /// Calls `job(0)`, …, `job(threads - 1)`, possibly at the same time, and returns when all have
-    /// returned.
+    /// Calls `job(0)` and, on threads that have time, `job(1)`, …, `job(threads - 1)`, possibly at
+    /// the same time; returns when all calls have returned.
+    ///
+    /// Only `job(0)` is sure to be called: a job takes over the shares of threads that do not come,
+    /// so that a busy machine does not make it wait for one that the system does not run.
     fn run(&self, job: &(dyn Fn(usize) + Sync));
 }
 
@@ -48,7 +51,7 @@ impl<T> Slot<T> {
     }
 }
 
-/// Hands each thread its part of some work.
+/// Hands each thread its part of some work; a thread that is done takes parts that nobody began.
 ///
 /// # Panics
 /// If there are more than [`MAX_THREADS`] parts.
@@ -66,9 +69,10 @@ pub(crate) fn scatter<T: Send>(
         *slots[count].value.get_mut() = Some(part);
         count += 1;
     }
-    let threads = par.threads();
+    let slots = &slots[..count];
     par.run(&|thread| {
-        for slot in slots[..count].iter().skip(thread).step_by(threads) {
+        let first = thread.min(count);
+        for slot in slots[first..].iter().chain(&slots[..first]) {
             if let Some(part) = slot.take() {
                 work(part);
             }

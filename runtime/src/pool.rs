@@ -4,7 +4,7 @@
 //! would cost more than it brings; one that only spins takes the CPU from others while it waits.
 #![allow(unsafe_code)]
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::boxed::Box;
 use std::cell::UnsafeCell;
 use std::format;
@@ -23,12 +23,15 @@ const YIELDS: u32 = 100;
 
 type Job = *const (dyn Fn(usize) + Sync);
 
+/// Set in [`Shared::state`] while workers may enter the current job.
+const OPEN: u32 = 1 << 31;
+
 struct Shared {
-    /// Counts jobs; a worker starts when it sees a new number.
+    /// Counts jobs; a worker looks at a job when it sees a new number.
     epoch: AtomicU32,
-    /// Workers that have not finished the current job.
-    running: AtomicUsize,
-    /// The current job. Written by the caller only while `running` is zero.
+    /// [`OPEN`], and the number of workers inside the current job.
+    state: AtomicU32,
+    /// The current job. Written by the caller only while the state is zero.
     job: UnsafeCell<Option<Job>>,
     stop: AtomicBool,
     /// A panic of a worker, for the caller to go on with.
@@ -37,11 +40,31 @@ struct Shared {
     parked: Vec<AtomicBool>,
 }
 
-// SAFETY: (4) `job` is written by the one caller (`ThreadPool::run` holds the `caller` lock) before
-// the epoch changes, and read by workers after they saw the change and before they lower `running`.
+// SAFETY: (4) `job` is written by the one caller (`ThreadPool::run` holds the `caller` lock) while
+// `state` is zero, and read by workers that entered: between raising and lowering `state`, which
+// they can raise only while it is open.
 unsafe impl Sync for Shared {}
 // SAFETY: (4) as above; the job it points to is `Sync`.
 unsafe impl Send for Shared {}
+
+impl Shared {
+    /// Lets a worker into the current job, if it is still open.
+    fn enter(&self) -> bool {
+        let mut state = self.state.load(Ordering::Relaxed);
+        while state & OPEN != 0 {
+            match self.state.compare_exchange_weak(
+                state,
+                state + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
+        }
+        false
+    }
+}
 
 /// A fixed number of threads, the calling one included.
 pub struct ThreadPool {
@@ -68,7 +91,7 @@ impl ThreadPool {
         }
         let shared = Arc::new(Shared {
             epoch: AtomicU32::new(0),
-            running: AtomicUsize::new(0),
+            state: AtomicU32::new(0),
             job: UnsafeCell::new(None),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
@@ -108,22 +131,24 @@ impl Parallel for ThreadPool {
         let _one_caller_at_a_time =
             self.caller.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let shared = &*self.shared;
-        // SAFETY: the lifetime is forgotten; below this function waits until every worker has
-        // returned from the job, also when the job panics here.
+        // SAFETY: the lifetime is forgotten; below this function waits until no worker is inside
+        // the job, also when the job panics here.
         let forgotten = unsafe {
             core::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(core::ptr::from_ref(
                 job,
             ))
         };
-        // SAFETY: (4) no worker reads it: `running` is zero, and the epoch has not changed yet.
+        // SAFETY: (4) no worker reads it: the state is zero, so none is inside and none can enter.
         unsafe { *shared.job.get() = Some(forgotten) };
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
+        shared.state.store(OPEN, Ordering::Release);
         shared.epoch.fetch_add(1, Ordering::SeqCst);
         self.wake();
 
         let mine = catch_unwind(AssertUnwindSafe(|| job(0)));
+        // Workers that have not come by now need not come any more.
+        shared.state.fetch_and(!OPEN, Ordering::Relaxed);
         let mut wait = Backoff::default();
-        while shared.running.load(Ordering::Acquire) != 0 {
+        while shared.state.load(Ordering::Acquire) != 0 {
             // The others are at work, so this wait is short: it never parks.
             wait.spin_or_yield();
         }
@@ -184,31 +209,48 @@ fn work(shared: &Shared, index: usize) {
             }
             parked.store(false, Ordering::SeqCst);
         }
-        seen = seen.wrapping_add(1);
+        // A worker that was away may have missed jobs: only the newest counts.
+        seen = shared.epoch.load(Ordering::SeqCst);
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
-        // SAFETY: (4) written before the epoch changed, not again before `running` is lowered;
-        // and the caller keeps the job alive until then.
+        if !shared.enter() {
+            continue;
+        }
+        // SAFETY: (4) inside the job: it was written before the state was opened and stays until
+        // the state is lowered below.
         let result = unsafe {
-            let job = (*shared.job.get()).expect("a job comes with each epoch");
+            let job = (*shared.job.get()).expect("an open job is there");
             catch_unwind(AssertUnwindSafe(|| (*job)(index)))
         };
         if let Err(panic) = result {
             *shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(panic);
         }
-        shared.running.fetch_sub(1, Ordering::Release);
+        shared.state.fetch_sub(1, Ordering::Release);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::AtomicU64;
+    use core::sync::atomic::{AtomicU64, AtomicUsize};
 
     use super::*;
+    use crate::parallel::scatter;
+
+    /// A job that every thread comes to: it waits for them.
+    fn meet(pool: &ThreadPool, work: impl Fn(usize) + Sync) {
+        let arrived = AtomicUsize::new(0);
+        pool.run(&|thread| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            while arrived.load(Ordering::SeqCst) < pool.threads() {
+                thread::yield_now();
+            }
+            work(thread);
+        });
+    }
 
     #[test]
-    fn every_thread_runs_every_job() {
+    fn every_thread_can_take_part_once_in_each_job() {
         for threads in [1, 2, 3, 7] {
             let pool = ThreadPool::new(threads).unwrap();
             let sum = AtomicU64::new(0);
@@ -216,7 +258,7 @@ mod tests {
                 if i == 100 {
                     thread::sleep(std::time::Duration::from_millis(30)); // They park.
                 }
-                pool.run(&|thread| {
+                meet(&pool, |thread| {
                     sum.fetch_add(1 << (8 * thread), Ordering::Relaxed);
                 });
             }
@@ -226,16 +268,27 @@ mod tests {
     }
 
     #[test]
+    fn no_job_is_lost_when_threads_come_late() {
+        // Far more threads than CPUs, and jobs too short for most of them to arrive.
+        let pool = ThreadPool::new(16).unwrap();
+        let mut counts = [0u32; 16];
+        for _ in 0..5000 {
+            scatter(&pool, counts.iter_mut(), |count| *count += 1);
+        }
+        assert_eq!(counts, [5000; 16]);
+    }
+
+    #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         let pool = ThreadPool::new(3).unwrap();
         for who in 0..3 {
             let result = catch_unwind(AssertUnwindSafe(|| {
-                pool.run(&|thread| assert!(thread != who, "on purpose"));
+                meet(&pool, |thread| assert!(thread != who, "on purpose"));
             }));
             assert!(result.is_err());
         }
         let count = AtomicU64::new(0);
-        pool.run(&|_| {
+        meet(&pool, |_| {
             count.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(count.load(Ordering::Relaxed), 3);

@@ -114,7 +114,7 @@ impl Sizes {
         let too_large = CapacityError::Option { name: "window", value: options.window, max: 0 };
         let batch = options.batch.min(options.window);
         let (n_embd, n_inner) = (config.n_embd as usize, config.n_inner as usize);
-        Ok(Self {
+        let sizes = Self {
             kv_lines: layout.lines().ok_or(too_large)?,
             batch,
             threads: options.threads,
@@ -127,11 +127,20 @@ impl Sizes {
                 * (config.vocab_size as usize).next_multiple_of(ROWS),
             hd: layout.padded_head_dim(),
             slots: layout.padded_slots(),
-        })
+        };
+        // Each length fits 32 bits, their sum in bytes may not.
+        if sizes.total_lines() > isize::MAX as u64 / Line::BYTES as u64 {
+            return Err(too_large);
+        }
+        Ok(sizes)
+    }
+
+    fn total_lines(&self) -> u64 {
+        [self.kv_lines, self.scratch_lines(), self.logits_lines()].map(|n| n as u64).iter().sum()
     }
 
     fn logits_lines(&self) -> usize {
-        Line::count_for(4 * self.logits)
+        self.logits.div_ceil(Line::BYTES / 4)
     }
 
     fn lhs_groups(&self) -> usize {
@@ -212,5 +221,43 @@ impl<'m> Buffers<'m> {
                 }
             }),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Activation;
+
+    /// The largest of everything that opens takes more than 32 bits can count, and a machine that
+    /// has no more must say so instead of wrapping.
+    #[test]
+    fn largest_session_is_planned_or_refused() {
+        let config = Gpt2Config {
+            vocab_size: Gpt2Config::MAX_VOCAB,
+            n_ctx: Gpt2Config::MAX_CTX,
+            n_embd: Gpt2Config::MAX_EMBD,
+            n_layer: Gpt2Config::MAX_LAYER,
+            n_head: Gpt2Config::MAX_EMBD / 128,
+            n_inner: Gpt2Config::MAX_INNER,
+            activation: Activation::Gelu,
+            scale_attn_weights: true,
+            scale_attn_by_inverse_layer_idx: false,
+            tied_head: true,
+            layer_norm_epsilon: 1e-5,
+            bos_token_id: None,
+            eos_token_id: None,
+        };
+        config.validate().unwrap();
+        let batch = SessionOptions::MAX_BATCH;
+        let options = SessionOptions { batch, logit_rows: batch, ..SessionOptions::new(&config) };
+        for kv in [KvType::F32, KvType::F16, KvType::Q8] {
+            let plan = Plan::new(&config, &SessionOptions { kv, ..options });
+            assert_eq!(plan.is_ok(), usize::BITS == 64, "{plan:?}");
+            // The cache alone fits here, the logits of 1024 rows do not.
+            let one = Gpt2Config { n_layer: 1, n_ctx: 1024, ..config };
+            let plan = Plan::new(&one, &SessionOptions { kv, window: 1024, ..options });
+            assert_eq!(plan.is_ok(), usize::BITS == 64, "{plan:?}");
+        }
     }
 }

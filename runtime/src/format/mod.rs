@@ -28,6 +28,9 @@ pub use mmap::MappedFile;
 pub use reader::{TensorView, WeightFile};
 pub use tensor::{Encoding, Packing, Role, TensorEntry};
 
+#[cfg(target_endian = "big")]
+compile_error!("weights are used in place, and a file is little-endian");
+
 /// First four bytes of every file.
 pub const MAGIC: [u8; 4] = *b"PGPT";
 /// The version this crate reads and writes.

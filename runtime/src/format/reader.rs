@@ -34,10 +34,11 @@ impl<'a> WeightFile<'a> {
     /// # Errors
     /// The first rule that is broken.
     pub fn new(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        // The header first: what is no such file at all should be told so, wherever it lies.
+        let header = Header::decode(bytes)?;
         if !(bytes.as_ptr() as usize).is_multiple_of(ALIGN) {
             return Err(FormatError::Misaligned);
         }
-        let header = Header::decode(bytes)?;
         let section = |i: usize| {
             let span = header.sections[i];
             &bytes[span.offset as usize..(span.offset + span.len) as usize]
@@ -235,7 +236,8 @@ impl<'a> TensorView<'a> {
                     if !floats(record) {
                         return Err(FormatError::NotFinite { tensor });
                     }
-                    let width = record.len() / (ROWS * cols);
+                    // Not from the record's length, which padding may double (f16, one input).
+                    let width = if self.entry.encoding == Encoding::F16 { 2 } else { 4 };
                     let (lanes, tail) = record.split_at(width * ROWS * cols);
                     let unused =
                         lanes.chunks_exact(width * ROWS).map(|l| &l[width * used.min(ROWS)..]);
@@ -270,7 +272,8 @@ fn verify_quantized(
         if !view.row_scale(lane).is_finite() {
             return Err(|tensor| FormatError::NotFinite { tensor });
         }
-        if lane >= used && view.row_scale(lane).to_bits() != 0 {
+        let block_scales = || (0..groups).map(|g| view.block_scales(g)[lane]);
+        if lane >= used && (view.row_scale(lane).to_bits() != 0 || block_scales().any(|b| b != 0)) {
             return Err(|tensor| FormatError::TensorPadding { tensor });
         }
     }

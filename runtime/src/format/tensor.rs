@@ -315,6 +315,12 @@ impl TensorEntry {
 
     /// Reads the `index`-th entry and proves it: everything but encoding and CRC follows from
     /// the config and the end of the tensor before.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    ///
+    /// # Panics
+    /// If `index` is not below [`tensor_count`].
     pub fn decode(
         bytes: &[u8; ENTRY_LEN],
         config: &Gpt2Config,

@@ -6,6 +6,7 @@
 
 use core::arch::x86_64::*;
 
+use super::prefetch_ahead;
 use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
@@ -178,6 +179,9 @@ impl Group for Q8 {
         unsafe {
             let mut dots = [[_mm256_setzero_si256(); 2]; M];
             for (j, w) in weights.as_chunks().0.as_chunks::<2>().0.iter().enumerate() {
+                if M == 1 {
+                    prefetch_ahead(w.as_flattened());
+                }
                 for half in 0..2 {
                     let w = load(&w[half]);
                     for i in 0..M {
@@ -213,6 +217,9 @@ impl Group for Q4 {
             let mask = _mm256_set1_epi8(15);
             let mut dots = [[_mm256_setzero_si256(); 2]; M];
             for (j, w) in weights.as_chunks().0.as_chunks::<2>().0.iter().enumerate() {
+                if M == 1 {
+                    prefetch_ahead(w.as_flattened());
+                }
                 for half in 0..2 {
                     let w = load(&w[half]);
                     let low = _mm256_and_si256(w, mask);
