@@ -13,11 +13,18 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI.
     Avx512Vnni,
+    /// AArch64 as every 64-bit ARM CPU has it, little-endian: Cortex-A53, A72.
+    Neon,
+    /// AArch64 with dot products: Cortex-A55, A76.
+    Dotprod,
+    /// AArch64 with dot products and products of int8 matrices: Cortex-A510, A710.
+    I8mm,
 }
 
 impl Isa {
     /// Every instruction set, on any architecture.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512Vnni];
+    pub const ALL: [Self; 6] =
+        [Self::Scalar, Self::Avx2, Self::Avx512Vnni, Self::Neon, Self::Dotprod, Self::I8mm];
 
     /// Name for `--isa` and reports.
     pub const fn name(self) -> &'static str {
@@ -25,6 +32,9 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512Vnni => "avx512vnni",
+            Self::Neon => "neon",
+            Self::Dotprod => "dotprod",
+            Self::I8mm => "i8mm",
         }
     }
 
@@ -63,7 +73,22 @@ impl Isa {
                 target_feature = "avx512dq",
                 target_feature = "avx512vnni"
             )),
-            #[cfg(not(target_arch = "x86_64"))]
+            // A build for AArch64 without it passes f32 in integer registers.
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Self::Neon => cfg!(target_feature = "neon"),
+            #[cfg(all(target_arch = "aarch64", feature = "std"))]
+            Self::Dotprod => {
+                Self::Neon.is_available() && std::arch::is_aarch64_feature_detected!("dotprod")
+            }
+            #[cfg(all(target_arch = "aarch64", feature = "std"))]
+            Self::I8mm => {
+                Self::Dotprod.is_available() && std::arch::is_aarch64_feature_detected!("i8mm")
+            }
+            #[cfg(all(target_arch = "aarch64", not(feature = "std")))]
+            Self::Dotprod => Self::Neon.is_available() && cfg!(target_feature = "dotprod"),
+            #[cfg(all(target_arch = "aarch64", not(feature = "std")))]
+            Self::I8mm => Self::Dotprod.is_available() && cfg!(target_feature = "i8mm"),
+            // Those of other architectures.
             _ => false,
         }
     }

@@ -103,15 +103,19 @@ impl Simd for One {
 pub fn fma(a: f32, b: f32, c: f32) -> f32 {
     #[cfg(all(feature = "std", any(target_feature = "fma", target_arch = "aarch64")))]
     return a.mul_add(b, c);
-    #[cfg(not(all(feature = "std", any(target_feature = "fma", target_arch = "aarch64"))))]
+    #[cfg(all(
+        not(feature = "std"),
+        target_arch = "aarch64",
+        target_feature = "neon",
+        target_endian = "little"
+    ))]
+    return crate::kernels::aarch64::fma(a, b, c);
+    #[allow(unreachable_code)]
     fma_by_f64(a, b, c)
 }
 
 #[inline(always)]
-#[cfg_attr(
-    all(feature = "std", any(target_feature = "fma", target_arch = "aarch64")),
-    allow(dead_code)
-)]
+#[cfg_attr(any(target_feature = "fma", target_arch = "aarch64"), allow(dead_code))]
 fn fma_by_f64(a: f32, b: f32, c: f32) -> f32 {
     let product = f64::from(a) * f64::from(b);
     let c = f64::from(c);
@@ -131,12 +135,19 @@ fn fma_by_f64(a: f32, b: f32, c: f32) -> f32 {
 pub fn sqrt(x: f32) -> f32 {
     #[cfg(feature = "std")]
     return x.sqrt();
-    #[cfg(not(feature = "std"))]
+    #[cfg(all(
+        not(feature = "std"),
+        target_arch = "aarch64",
+        target_feature = "neon",
+        target_endian = "little"
+    ))]
+    return crate::kernels::aarch64::sqrt(x);
+    #[allow(unreachable_code)]
     sqrt_by_bits(x)
 }
 
 /// Square root digit by digit, for targets where `core` has none.
-#[cfg_attr(feature = "std", allow(dead_code))]
+#[cfg_attr(any(feature = "std", target_arch = "aarch64"), allow(dead_code))]
 fn sqrt_by_bits(x: f32) -> f32 {
     if x == 0.0 || !x.is_finite() || x < 0.0 {
         return if x < 0.0 { f32::NAN } else { x };

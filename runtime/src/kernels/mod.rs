@@ -8,6 +8,11 @@
 //! kernel may rely on them.
 #![allow(unsafe_code)]
 
+#[macro_use]
+mod table;
+
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+pub(crate) mod aarch64;
 pub mod dst;
 mod generic;
 pub mod scalar;
@@ -165,7 +170,13 @@ impl Kernels {
             Isa::Avx2 => &x86_64::avx2::TABLE,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => &x86_64::avx512vnni::TABLE,
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+            Isa::Neon => &aarch64::neon::TABLE,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+            Isa::Dotprod => &aarch64::dotprod::TABLE,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+            Isa::I8mm => &aarch64::i8mm::TABLE,
+            // Those of other architectures.
             _ => return None,
         };
         Some(Self { table })

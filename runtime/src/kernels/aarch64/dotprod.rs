@@ -1,0 +1,96 @@
+//! `sdot`: four products of signed bytes in each 32-bit lane, four activations for all lanes.
+//!
+//! The nibbles of q4 are signed bytes as they are. Sums are exact in 32 bits, so that the zero
+//! point is what they begin with.
+
+use core::arch::aarch64::*;
+
+use super::asm::sdot_lane;
+use super::dot::{self, Dot, Q4, Q8};
+use super::neon;
+use crate::isa::Isa;
+use crate::kernels::{Columns, QuantLhs, Table};
+
+pub(in crate::kernels) static TABLE: Table =
+    Table { isa: Isa::Dotprod, matmul_q8, matmul_q4, scores_q8, values_q8, ..neon::TABLE };
+
+/// Proof that the CPU has the instructions: made only in functions that require them.
+#[derive(Clone, Copy)]
+pub(super) struct Dotprod(());
+
+impl Dotprod {
+    #[inline]
+    #[target_feature(enable = "neon,dotprod")]
+    pub(super) fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Dot for Dotprod {
+    type Lhs = int8x16_t;
+    type Sums = int32x4_t;
+    type NibbleSums = int32x4_t;
+
+    #[inline(always)]
+    fn lhs(self, q: &[i8; 16]) -> int8x16_t {
+        dot::load(bytemuck::cast_ref(q))
+    }
+    #[inline(always)]
+    fn zero(self) -> int32x4_t {
+        // SAFETY: (1) by the token.
+        unsafe { vdupq_n_s32(0) }
+    }
+    #[inline(always)]
+    fn add(self, sums: int32x4_t, w: [int8x16_t; 4], lhs: int8x16_t) -> int32x4_t {
+        // SAFETY: (1) the token is made only in functions with these target features.
+        unsafe {
+            let sums = sdot_lane::<0>(sums, w[0], lhs);
+            let sums = sdot_lane::<1>(sums, w[1], lhs);
+            let sums = sdot_lane::<2>(sums, w[2], lhs);
+            sdot_lane::<3>(sums, w[3], lhs)
+        }
+    }
+    #[inline(always)]
+    fn total(self, sums: int32x4_t) -> int32x4_t {
+        sums
+    }
+    #[inline(always)]
+    fn nibble_zero(self, sum: i32) -> int32x4_t {
+        // SAFETY: (1) by the token.
+        unsafe { vdupq_n_s32(-8 * sum) }
+    }
+    #[inline(always)]
+    fn nibble_add(self, sums: int32x4_t, w: [int8x16_t; 4], lhs: int8x16_t) -> int32x4_t {
+        self.add(sums, w, lhs)
+    }
+    #[inline(always)]
+    fn nibble_total(self, sums: int32x4_t, _: i32) -> int32x4_t {
+        sums
+    }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    dot::matmul::<_, Q8, 4, 2>(Dotprod::new(), lhs, records, dst);
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    dot::matmul::<_, Q4, 4, 2>(Dotprod::new(), lhs, records, dst);
+}
+
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn scores_q8(
+    query: &[i8],
+    scale: f32,
+    keys: &[i8],
+    key_scales: &[f32],
+    scores: &mut [f32],
+) {
+    dot::scores_q8(Dotprod::new(), query, scale, keys, key_scales, scores);
+}
+
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]) {
+    dot::values_q8(Dotprod::new(), high, low, scale, values, out);
+}
