@@ -42,8 +42,8 @@ pub enum Command {
 /// Convert a checkpoint
 #[derive(Debug, Args)]
 #[command(after_help = "\
-    Encodings: q8 is nearly lossless, 8.25 bits per weight and more; q4 is half of that, for \
-    models that would not fit otherwise; f16 and f32 are for comparison.\n\n\
+    Encodings: q8 is nearly lossless, 8.25 bits per weight and more; q4 takes 4.25 and more,\n\
+    but wte and lm_head stay q8 unless --head says otherwise; f16 and f32 are for comparison.\n\n\
     Examples:\n  \
     pocketgpt-quantize convert gpt2/ -o gpt2.pgpt\n  \
     pocketgpt-quantize convert gpt2/model.safetensors -o gpt2.pgpt --to q4 --head q4\n  \
@@ -72,7 +72,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Threads to work with [default: all CPUs]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(short = 't', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Show no progress and no table
     #[arg(short, long)]

@@ -245,7 +245,7 @@ pub enum ConvertError {
         /// The output path.
         path: PathBuf,
     },
-    /// The output is a folder, or a folder that is not empty.
+    /// The output is a folder, a folder that is not empty, or where nothing can be written.
     #[error("{}: {cause}", path.display())]
     Output {
         /// The output path.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser};
 use pocketgpt_quantize::synth::{SynthOptions, synthesize};
+use pocketgpt_quantize::writer::check_place;
 use pocketgpt_quantize::{ConvertError, convert, inspect};
 use serde::Serialize;
 
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn run_convert(args: &ConvertArgs, cancelled: Arc<AtomicBool>) -> Result<(), ConvertError> {
+    args.report.as_deref().map_or(Ok(()), check_place)?;
     let mut bar = Bar::new(args.quiet, cancelled);
     let report = convert(&args.source, &args.output, &args.options(), &mut bar)?;
     if let Some(path) = &args.report {

@@ -3,7 +3,7 @@
 //! Tensor data is streamed into a temporary file in the folder of the output; the prefix, whose
 //! CRCs are known last, is written at the end, and then the file gets its name.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use pocketgpt_runtime::format::encode::FileLayout;
@@ -25,7 +25,33 @@ pub(crate) fn temporary(output: &Path) -> Result<NamedTempFile, ConvertError> {
     // Temporary files are private otherwise; the umask still applies.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder_of(output)).map_err(ConvertError::io("create", output))
+    builder.tempfile_in(folder_of(output)).map_err(|error| {
+        // The system's own message names the temporary file, which nobody asked for.
+        let cause = match error.kind() {
+            ErrorKind::NotFound => "there is no such folder; create it first",
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                "its folder cannot be written to; choose another place"
+            }
+            _ => return ConvertError::io("create", output)(error),
+        };
+        ConvertError::Output { path: output.into(), cause }
+    })
+}
+
+/// Whether a file could be made here, as far as that can be told without making one: for what is
+/// written only after long work.
+///
+/// # Errors
+/// If the path is a folder, or there is no folder for the file.
+pub fn check_place(output: &Path) -> Result<(), ConvertError> {
+    let cause = if output.is_dir() {
+        "this is a folder; give the name of a file"
+    } else if !folder_of(output).is_dir() {
+        "there is no such folder; create it first"
+    } else {
+        return Ok(());
+    };
+    Err(ConvertError::Output { path: output.into(), cause })
 }
 
 /// Makes the file durable and gives it its name, replacing what was there.

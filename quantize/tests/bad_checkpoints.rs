@@ -230,7 +230,7 @@ fn rejects_output() {
         assert_eq!(names(checkpoint.folder.path()), before);
         error
     };
-    assert!(matches!(error("nowhere/out.pgpt"), ConvertError::Io { action: "create", .. }));
+    assert!(matches!(error("nowhere/out.pgpt"), ConvertError::Output { .. }));
     assert!(matches!(error("config.json/out.pgpt"), ConvertError::Io { action: "create", .. }));
     assert!(matches!(error("."), ConvertError::Output { .. }));
     assert!(matches!(error("model.safetensors"), ConvertError::OutputIsSource { .. }));

@@ -44,7 +44,7 @@ fn converts_and_inspects() {
         serde_json::from_slice(&std::fs::read(path.join("r.json")).unwrap()).unwrap();
     assert_eq!(report["recipe"]["head"], "q8");
 
-    let output = run(path, &["convert", ".", "-o", "q8.pgpt", "--json", "--threads", "1"]);
+    let output = run(path, &["convert", ".", "-o", "q8.pgpt", "--json", "-t", "1"]);
     let json: serde_json::Value = serde_json::from_str(stdout(&output)).unwrap();
     assert_eq!(json["recipe"]["to"], "q8");
     assert_eq!(stdout(&run(path, &["convert", ".", "-o", "q8.pgpt", "--quiet"])), "");
@@ -67,6 +67,17 @@ fn exit_codes() {
     let text = run(path, &["convert", "nowhere", "-o", "x.pgpt"]);
     assert_eq!(error(&text, 1).lines().count(), 1);
     error(&run(path, &["inspect", "config.json"]), 1);
+    for args in [
+        &["convert", ".", "-o", "nowhere/x.pgpt"][..],
+        // Told before the work, not after it.
+        &["convert", ".", "-o", "x.pgpt", "--report", "nowhere/r.json"],
+    ] {
+        let output = run(path, args);
+        let line = error(&output, 1);
+        assert!(line.ends_with(": there is no such folder; create it first\n"), "{line}");
+        assert!(!line.contains(".tmp"), "{line}");
+    }
+    error(&run(path, &["convert", ".", "-o", "x.pgpt", "--report", "."]), 1);
     error(&run(path, &["convert", "."]), 2);
     error(&run(path, &["convert", ".", "-o", "x.pgpt", "--to", "q3"]), 2);
     error(&run(path, &["convert", ".", "-o", "x", "--no-tokenizer", "--tokenizer", "."]), 2);

@@ -1,4 +1,95 @@
 //! GPT-2 inference on small CPUs, without `std` and without allocation.
+//!
+//! A `.pgpt` file (made by `pocketgpt-quantize`) is proven once and then used where it lies: mapped
+//! into memory, in flash, or inside the program. Memory for the rest is the caller's and its size
+//! is known before. The same file and tokens give the same bits on every instruction set, with any
+//! number of threads and however the tokens are split into batches.
+//!
+//! # A text
+//!
+#![cfg_attr(feature = "mmap", doc = "```no_run")]
+#![cfg_attr(not(feature = "mmap"), doc = "```ignore")]
+//! use std::io::Write;
+//! use std::ops::ControlFlow;
+//! use std::path::Path;
+//!
+//! use pocketgpt_runtime::format::{MappedFile, WeightFile};
+//! use pocketgpt_runtime::generate::{GenerateOptions, generate};
+//! use pocketgpt_runtime::kernels::Kernels;
+//! use pocketgpt_runtime::memory::Line;
+//! use pocketgpt_runtime::model::Gpt2;
+//! use pocketgpt_runtime::parallel::Serial;
+//! use pocketgpt_runtime::sampling::{Candidate, Sampler, SamplingOptions, Strategy};
+//! use pocketgpt_runtime::session::Session;
+//! use pocketgpt_runtime::tokenizer::Utf8Stream;
+//! use pocketgpt_runtime::workspace::{Plan, SessionOptions};
+//!
+//! // Proves header and directory; no weight is read yet.
+//! let map = MappedFile::open(Path::new("gpt2.pgpt"))?;
+//! let model = Gpt2::new(WeightFile::new(map.bytes())?, Kernels::best());
+//! let config = *model.config();
+//! let tokenizer = model.file().tokenizer()?.ok_or("the file has no tokenizer")?;
+//!
+//! // All the memory that there will be.
+//! let options = SessionOptions::new(&config);
+//! let mut memory = vec![Line::ZERO; Plan::new(&config, &options)?.lines()];
+//! let mut session = Session::new(model, &options, &mut memory)?;
+//! let vocab_size = config.vocab_size as usize;
+//! let (mut candidates, mut values) = (vec![Candidate::default(); vocab_size], vec![0.0; vocab_size]);
+//! let mut history = vec![0; config.n_ctx as usize];
+//!
+//! let strategy = Strategy::Sample(SamplingOptions { top_k: 40, ..Default::default() });
+//! let mut sampler = Sampler::new(strategy, 1.0, 7, &mut candidates, &mut values)?;
+//! let prompt = tokenizer.encode_to_vec("Once upon a time");
+//! let stop = GenerateOptions { max_new_tokens: 50, eos_token_id: config.eos_token_id };
+//! let mut text = Utf8Stream::new();
+//! generate(&mut session, &Serial, &mut sampler, &mut history, &prompt, &stop, |token| {
+//!     text.push(tokenizer.token_bytes(token).unwrap_or_default(), |piece| print!("{piece}"));
+//!     std::io::stdout().flush().map_or(ControlFlow::Break(()), ControlFlow::Continue)
+//! })?;
+//! text.finish(|piece| println!("{piece}"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The layers, from the file up
+//!
+//! | layer | modules | what it gives |
+//! |---|---|---|
+//! | file | [`format`], [`config`], [`quant`] | [`format::WeightFile`]: proven at open, then views that cannot fail |
+//! | text | [`tokenizer`] | byte-level BPE, used in place from the file; [`tokenizer::Utf8Stream`] for output |
+//! | CPU | [`isa`], [`kernels`], [`math`] | [`kernels::Kernels`]: having one proves that this CPU can run it |
+//! | threads | [`parallel`], `pool` | [`parallel::Serial`], `pool::ThreadPool`, or the caller's own [`parallel::Parallel`] |
+//! | memory | [`memory`], [`workspace`] | [`workspace::Plan`]: the bytes a session takes, before there is one |
+//! | model | [`model`], [`session`] | [`session::Session`]: tokens in, logits out; [`session::Tap`] looks inside |
+//! | choice | [`sampling`], [`mod@generate`] | the next token, and the loop around it |
+//!
+//! Each layer can be used without those below it in this table. What is behind [`session`], the
+//! layers of the network and the cache of keys and values, is private: nothing there can be misused.
+//!
+//! # Without `std`
+//!
+//! Without features the crate takes slices and gives slices: the caller has the file's bytes (at a
+//! multiple of 64 bytes), the memory and, where there is one, a thread pool. Which instructions the
+//! CPU has is then taken from the build's target features, or vouched for with
+//! [`kernels::Kernels::for_isa_unchecked`].
+//!
+//! # Features
+//!
+//! Features only add, and none changes a number.
+//!
+//! | feature | implies | adds |
+//! |---|---|---|
+//! | none | | everything it takes to run a model in the caller's memory |
+//! | `alloc` | | owned buffers: the encoders of files and of tokenizer sections, `encode_to_vec` |
+//! | `std` (default) | `alloc` | detection of the CPU's instructions at run time, `pool::ThreadPool` |
+//! | `mmap` (default) | `std` | `format::MappedFile`: a file in the page cache, used in place |
+//!
+//! # Errors and panics
+//!
+//! Everything that a file, a text or an option can be wrong in is an error of [`error`],
+//! [`tokenizer`] or [`sampling`]. Panics are for mistakes of the calling program and stand under
+//! "Panics" where they are possible. A mapped file that another process cuts short while it is in
+//! use ends the program with a signal, as with every map.
 #![no_std]
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

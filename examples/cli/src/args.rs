@@ -28,7 +28,9 @@ Examples:
   pocketgpt generate \"Once upon a time\"
   pocketgpt generate -m gpt2.pgpt --strategy greedy -n 50 \"The capital of France is\"
   pocketgpt plan -m gpt2.pgpt --kv q8
-  pocketgpt bench --json";
+  pocketgpt bench --json
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -65,7 +67,7 @@ pub struct ModelArgs {
 #[command(next_help_heading = "Running")]
 pub struct RunArgs {
     /// Threads that share the work [default: one per CPU, at most 8]
-    #[arg(long, value_name = "N", value_parser = number(MAX_THREADS))]
+    #[arg(short, long, value_name = "N", value_parser = number(MAX_THREADS))]
     pub threads: Option<usize>,
     /// Instructions to use [default: the fastest this CPU has]
     #[arg(long, value_parser = isa())]

@@ -24,11 +24,13 @@ Examples:
   pocketgpt generate \"Once upon a time\"
   pocketgpt generate --strategy greedy -n 40 \"There was once a king\"
   pocketgpt generate --seed 7 --temperature 0.6 --stop \".\" \"The fox\"
+  pocketgpt generate --no-echo --quiet \"The fox\" > story.txt
   echo \"Once upon a time\" | pocketgpt generate --json
 
-A seed gives the same text on every machine, with any number of threads. Defaults of the sampling
-options come from the model file, else temperature 0.8 and top-k 40. The prompt from standard input
-is taken without the line break at its end; an empty one starts a new text.")]
+The prompt is printed before the text that continues it. A seed gives the same text on every
+machine, with any number of threads. Defaults of the sampling options come from the model file, else
+temperature 0.8 and top-k 40. A prompt from standard input is taken without the line break at its
+end; an empty one starts a new text.")]
 pub struct GenerateArgs {
     /// Text to continue; `-` or none reads it from standard input
     prompt: Option<String>,
@@ -43,9 +45,9 @@ pub struct GenerateArgs {
     /// Go on where the model ends its text; the end is printed as the token's text
     #[arg(long)]
     ignore_eos: bool,
-    /// Print the prompt before the text
+    /// Print only what is new, without the prompt before it
     #[arg(long)]
-    echo: bool,
+    no_echo: bool,
     /// No statistics on standard error
     #[arg(short, long)]
     quiet: bool,
@@ -296,7 +298,8 @@ impl<'a> Writer<'a> {
             at_line_start: false,
             error: None,
         };
-        if args.echo {
+        // The text of the JSON object is only what is new.
+        if !args.no_echo && !args.json {
             writer.print(prompt)?;
         }
         Ok(writer)

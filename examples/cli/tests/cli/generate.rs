@@ -51,7 +51,7 @@ fn streamed_text_is_that_of_json() {
     let text = json(&args)["text"].as_str().unwrap().to_owned();
     let run = run(&[&["generate"], &args[..]].concat());
     assert!(run.stderr.contains("seed 3"), "{}", run.stderr);
-    assert_eq!(run.ok().trim_end_matches('\n'), text.trim_end_matches('\n'));
+    assert_eq!(run.ok().trim_end_matches('\n'), "The fox".to_owned() + text.trim_end_matches('\n'));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn stops_before_a_text_that_spans_tokens() {
     let found = json(&[&["--stop", "no such text", "--stop", stop], &args[..]].concat());
     assert_eq!(found["stop_reason"], "stop_text");
     assert_eq!(found["text"], text.split(stop).next().unwrap());
-    let printed = run(&[&["generate", "-q", "--stop", stop], &args[..]].concat()).ok();
+    let printed = run(&[&["generate", "-q", "--no-echo", "--stop", stop], &args[..]].concat()).ok();
     assert_eq!(printed, text.split(stop).next().unwrap().to_owned() + "\n");
 }
 
@@ -115,9 +115,15 @@ fn a_prompt_from_stdin_is_that_of_the_command_line() {
 }
 
 #[test]
-fn echo_prints_the_prompt() {
-    let text = run(&["generate", "-q", "-n", "3", "--echo", "The fox"]).ok();
-    assert!(text.starts_with("The fox"));
+fn the_prompt_is_printed_before_the_text() {
+    let args = ["-n", "3", "--seed", "1", "The fox"];
+    let new = json(&args)["text"].as_str().unwrap().to_owned();
+    assert!(!new.contains("The fox"));
+    let print = |more: &[&str]| run(&[&["generate", "-q"], more, &args[..]].concat()).ok();
+    assert_eq!(print(&[]), format!("The fox{new}\n"));
+    assert_eq!(print(&["--no-echo"]), format!("{new}\n"));
+    // A stop text in the prompt stops nothing: only new text is looked at.
+    assert_eq!(print(&["--stop", "fox"]), format!("The fox{new}\n"));
 }
 
 #[test]

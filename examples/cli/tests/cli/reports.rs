@@ -124,7 +124,7 @@ fn bench_measures_and_compares() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.pgpt");
     fs::write(&path, MODEL).unwrap();
-    let task = ["bench", "-p", "16", "-n", "4", "--depth", "0,8", "--repeat", "2"];
+    let task = ["bench", "-p", "16", "-n", "4", "--depth", "0,8", "--repeat", "2", "-t", "2"];
     let baseline = ["--baseline", path.to_str().unwrap(), "--json"];
     let report = run(&[&task[..], &baseline].concat()).json();
     for result in [&report, &report["baseline"]] {
@@ -147,7 +147,8 @@ fn bench_measures_and_compares() {
             &["token_seconds_p50", "token_seconds_p99", "weight_bytes_per_second"],
         );
     }
-    has_keys(&report, &["isa", "threads", "cpu", "peak_rss_bytes"]);
+    has_keys(&report, &["isa", "cpu", "peak_rss_bytes"]);
+    assert_eq!(report["threads"], 2);
     assert!(report["ratio"]["decode_tokens_per_second"][0].as_f64().unwrap() > 0.0);
     assert!(run(&task).ok().contains("decode 4 at 8"));
 }
@@ -167,6 +168,12 @@ fn every_command_has_examples() {
     let commands: Vec<&str> = lines.filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(commands.len(), 10);
     for command in commands.into_iter().filter(|command| *command != "help") {
-        assert!(run(&[command, "--help"]).ok().contains("Examples:"), "{command}");
+        let help = run(&[command, "--help"]).ok();
+        let (options, _) = help.split_once("\nExamples:\n").expect(command);
+        // A command's own options stand under no other heading.
+        for heading in ["\nChoosing tokens:\n", "\nRunning:\n"] {
+            let shared = options.split_once(heading).map_or("", |(_, shared)| shared);
+            assert!(!shared.contains("--json") && !shared.contains("--quiet"), "{command}");
+        }
     }
 }
