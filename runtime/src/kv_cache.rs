@@ -164,7 +164,8 @@ impl KvLayout {
     }
 
     /// Writes the key and value of one slot of a head. `key` and `value` have the model's head
-    /// size; `quantized` is scratch for one padded head vector.
+    /// size; `quantized` is scratch for one padded head vector. Padding is written as zero: the
+    /// caller's memory may hold anything.
     pub(crate) fn store(
         &self,
         kernels: &Kernels,
@@ -183,19 +184,20 @@ impl KvLayout {
             KvType::F32 => {
                 let (keys, values): (&mut [f32], &mut [f32]) =
                     (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
-                for (d, &x) in key.iter().enumerate() {
-                    keys[key_at(d)] = x;
+                for d in 0..hd {
+                    keys[key_at(d)] = key.get(d).copied().unwrap_or(0.0);
                 }
-                values[slot * hd..][..value.len()].copy_from_slice(value);
+                let (row, padding) = values[slot * hd..][..hd].split_at_mut(value.len());
+                row.copy_from_slice(value);
+                padding.fill(0.0);
             }
             KvType::F16 => {
                 let (keys, values): (&mut [u16], &mut [u16]) =
                     (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
-                for (d, &x) in key.iter().enumerate() {
-                    keys[key_at(d)] = scalar::f32_to_f16(x);
-                }
-                for (d, &x) in value.iter().enumerate() {
-                    values[slot * hd + d] = scalar::f32_to_f16(x);
+                let f16 = |x: &[f32], d: usize| x.get(d).map_or(0, |&x| scalar::f32_to_f16(x));
+                for d in 0..hd {
+                    keys[key_at(d)] = f16(key, d);
+                    values[slot * hd + d] = f16(value, d);
                 }
             }
             KvType::Q8 => {

@@ -9,12 +9,13 @@ pub const MAX_THREADS: usize = 32;
 
 /// Something that runs jobs on threads: [`Serial`], [`crate::pool::ThreadPool`], or the caller's own.
 pub trait Parallel {
-    /// How many threads take part, 1 to [`MAX_THREADS`].
+    /// How many threads take part, 1 to [`MAX_THREADS`]; always the same number.
     fn threads(&self) -> usize;
     /// Calls `job(0)` and, on threads that have time, `job(1)`, …, `job(threads - 1)`, possibly at
     /// the same time; returns when all calls have returned.
     ///
-    /// Only `job(0)` is sure to be called: a job takes over the shares of threads that do not come,
+    /// Only `job(0)` is sure to be called, and another index may be called more than once: a job
+    /// hands out its parts itself and takes over the shares of threads that do not come,
     /// so that a busy machine does not make it wait for one that the system does not run.
     fn run(&self, job: &(dyn Fn(usize) + Sync));
 }

@@ -67,6 +67,8 @@ impl Shared {
 }
 
 /// A fixed number of threads, the calling one included.
+///
+/// A job must not run another one on the same pool: that would wait for itself.
 pub struct ThreadPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -152,11 +154,9 @@ impl Parallel for ThreadPool {
             // The others are at work, so this wait is short: it never parks.
             wait.spin_or_yield();
         }
-        if let Err(panic) = mine {
-            resume_unwind(panic);
-        }
+        // Taken in any case, or it would reach the caller of the next job.
         let theirs = shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(panic) = theirs {
+        if let Some(panic) = mine.err().or(theirs) {
             resume_unwind(panic);
         }
     }
@@ -281,9 +281,10 @@ mod tests {
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         let pool = ThreadPool::new(3).unwrap();
-        for who in 0..3 {
+        // One of the threads, or (3) all of them.
+        for who in 0..=3 {
             let result = catch_unwind(AssertUnwindSafe(|| {
-                meet(&pool, |thread| assert!(thread != who, "on purpose"));
+                meet(&pool, |thread| assert!(thread != who && who < 3, "on purpose"));
             }));
             assert!(result.is_err());
         }

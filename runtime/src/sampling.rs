@@ -101,6 +101,9 @@ impl SamplingOptions {
     }
 }
 
+/// Repetition penalties accepted: far beyond them logits overflow.
+const PENALTIES: core::ops::RangeInclusive<f32> = 0.01..=100.0;
+
 /// A token that may be chosen: an element of the sampler's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
@@ -146,11 +149,11 @@ impl<'m> Sampler<'m> {
         if let Strategy::Sample(options) = &strategy {
             options.validate()?;
         }
-        if !(repetition_penalty > 0.0 && repetition_penalty.is_finite()) {
+        if !PENALTIES.contains(&repetition_penalty) {
             return Err(SamplingError::Option {
                 name: "repetition_penalty",
                 value: repetition_penalty,
-                range: "above 0",
+                range: "0.01 to 100",
             });
         }
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -171,16 +174,18 @@ impl<'m> Sampler<'m> {
         if logits.is_empty() || given < logits.len() {
             return Err(SamplingError::Scratch { needed: logits.len().max(1), given });
         }
-        if let Some(token) = logits.iter().position(|x| !x.is_finite()) {
-            return Err(SamplingError::NotFinite { token: token as u32 });
-        }
         let values = &mut self.values[..logits.len()];
         values.copy_from_slice(logits);
         penalize(values, logits, history, self.repetition_penalty);
+        if let Some(token) = values.iter().position(|x| !x.is_finite()) {
+            return Err(SamplingError::NotFinite { token: token as u32 });
+        }
         let Strategy::Sample(options) = self.strategy else {
             return Ok(argmax(values));
         };
-        values.iter_mut().for_each(|x| *x /= options.temperature);
+        // The largest becomes 0 first, so that a low temperature cannot overflow.
+        let max = values[argmax(values) as usize];
+        values.iter_mut().for_each(|x| *x = (*x - max) / options.temperature);
         let kept = self.keep_top_k(logits.len(), options.top_k as usize);
         let kept = self.probabilities(kernels, kept);
         let kept = self.keep_top_p(kept, options.top_p);
@@ -378,6 +383,13 @@ mod tests {
     }
 
     #[test]
+    fn the_lowest_temperature_is_greedy() {
+        for temperature in [1e-3, 1e-20, f32::from_bits(1)] {
+            assert_eq!(kept(SamplingOptions { temperature, ..neutral() }), [1]);
+        }
+    }
+
+    #[test]
     fn a_seed_repeats_and_another_differs() {
         let text = |seed| {
             let mut candidates = [Candidate::default(); 6];
@@ -423,8 +435,10 @@ mod tests {
             assert!(matches!(options.validate(), Err(SamplingError::Option { .. })));
         }
         let (mut candidates, mut values) = ([Candidate::default(); 4], [0.0; 4]);
-        let rejected = Sampler::new(Strategy::Greedy, 0.0, 0, &mut candidates, &mut values);
-        assert!(matches!(rejected, Err(SamplingError::Option { .. })));
+        for penalty in [0.0, -1.0, 1e-40, 1e30, f32::NAN] {
+            let rejected = Sampler::new(Strategy::Greedy, penalty, 0, &mut candidates, &mut values);
+            assert!(matches!(rejected, Err(SamplingError::Option { .. })));
+        }
         let mut sampler =
             Sampler::new(Strategy::Greedy, 1.0, 0, &mut candidates, &mut values).unwrap();
         let kernels = Kernels::best();

@@ -269,7 +269,7 @@ impl<'m, 'w> Session<'m, 'w> {
                 found,
                 narrow,
                 Some(Columns::new(x, n_embd)),
-                |first, out, x| add_residual(x, out, &c_proj_bias[first.min(n_embd)..]),
+                |first, out, x| add_residual(x, out, &c_proj_bias[first..]),
             );
 
             // x += mlp(x)
@@ -298,7 +298,7 @@ impl<'m, 'w> Session<'m, 'w> {
                 &hidden[..m * n_inner],
                 narrow,
                 Some(Columns::new(x, n_embd)),
-                |first, out, x| add_residual(x, out, &c_proj_bias[first.min(n_embd)..]),
+                |first, out, x| add_residual(x, out, &c_proj_bias[first..]),
             );
             tap.hidden(layer + 1, self.position, x);
         }

@@ -69,9 +69,12 @@ impl Converted {
     }
 }
 
-/// Memory for a session.
+/// Memory for a session, full of NaN: a session must not rely on what it finds there.
 pub fn memory(model: &Gpt2<'_>, options: &SessionOptions) -> Vec<Line> {
-    zeroed_vec(Plan::new(model.config(), options).expect("possible options").lines())
+    let plan = Plan::new(model.config(), options).expect("possible options");
+    let mut lines: Vec<Line> = zeroed_vec(plan.lines());
+    bytemuck::cast_slice_mut::<_, u8>(&mut lines).fill(0xff);
+    lines
 }
 
 /// Runs `f` with a session.

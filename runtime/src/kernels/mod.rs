@@ -196,7 +196,7 @@ impl Kernels {
         let table = self.table;
         match (lhs, encoding) {
             (Lhs::Float(lhs), Encoding::F32 | Encoding::F16) => {
-                assert!(lhs.cols > 0 && lhs.x.len() == lhs.m * lhs.cols);
+                assert!(lhs.cols > 0 && Some(lhs.x.len()) == lhs.m.checked_mul(lhs.cols));
                 check_records(records, encoding, lhs.cols, lhs.m, dst);
                 let kernel = match encoding {
                     Encoding::F32 => table.matmul_f32,
@@ -206,10 +206,10 @@ impl Kernels {
                 unsafe { kernel(lhs, records, dst) }
             }
             (Lhs::Quant(lhs), Encoding::Q8 | Encoding::Q4) => {
+                let groups = lhs.m.checked_mul(lhs.groups).expect("lengths that fit memory");
+                assert!(lhs.scales.len() == groups && lhs.sums.len() == groups);
+                assert!(lhs.groups > 0 && Some(lhs.q.len()) == groups.checked_mul(GROUP));
                 let cols = lhs.groups * GROUP;
-                assert!(cols > 0 && lhs.q.len() == lhs.m * cols);
-                assert!(lhs.scales.len() == lhs.m * lhs.groups);
-                assert!(lhs.sums.len() == lhs.m * lhs.groups);
                 check_records(records, encoding, cols, lhs.m, dst);
                 let kernel = match encoding {
                     Encoding::Q8 => table.matmul_q8,
@@ -271,8 +271,9 @@ impl Kernels {
     /// # Panics
     /// If lengths do not fit each other, or the cache is q8.
     pub fn scores(&self, query: &[f32], cache: &HeadCache<'_>, scale: f32, scores: &mut [f32]) {
-        let needed = query.len() * scores.len();
-        assert!(query.len().is_multiple_of(16) && scores.len().is_multiple_of(ROWS));
+        let needed = query.len().checked_mul(scores.len()).expect("lengths that fit memory");
+        assert!(!query.is_empty() && query.len().is_multiple_of(16));
+        assert!(scores.len().is_multiple_of(ROWS));
         match cache {
             HeadCache::F32 { keys, .. } => {
                 assert!(keys.len() >= needed);
@@ -296,8 +297,10 @@ impl Kernels {
         let HeadCache::Q8 { keys, key_scales, .. } = cache else {
             panic!("only a q8 cache takes quantized queries")
         };
-        assert!(query.len().is_multiple_of(16) && scores.len().is_multiple_of(ROWS));
-        assert!(keys.len() >= query.len() * scores.len() && key_scales.len() >= scores.len());
+        let needed = query.len().checked_mul(scores.len()).expect("lengths that fit memory");
+        assert!(!query.is_empty() && query.len().is_multiple_of(16));
+        assert!(scores.len().is_multiple_of(ROWS));
+        assert!(keys.len() >= needed && key_scales.len() >= scores.len());
         // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
         unsafe { (self.table.scores_q8)(query, scale, keys, key_scales, scores) }
     }
@@ -313,8 +316,8 @@ impl Kernels {
     /// # Panics
     /// If lengths do not fit each other, or the cache is q8.
     pub fn values(&self, weights: &[f32], cache: &HeadCache<'_>, scale: f32, out: &mut [f32]) {
-        let needed = weights.len() * out.len();
-        assert!(out.len().is_multiple_of(16));
+        let needed = weights.len().checked_mul(out.len()).expect("lengths that fit memory");
+        assert!(!out.is_empty() && out.len().is_multiple_of(16));
         match cache {
             HeadCache::F32 { values, .. } => {
                 assert!(values.len() >= needed);
@@ -348,7 +351,8 @@ impl Kernels {
             panic!("only a q8 cache takes integer weights")
         };
         let slots = weights.len().next_multiple_of(16);
-        assert!(out.len().is_multiple_of(16) && values.len() >= slots * out.len());
+        let needed = slots.checked_mul(out.len()).expect("lengths that fit memory");
+        assert!(!out.is_empty() && out.len().is_multiple_of(16) && values.len() >= needed);
         assert!(value_scales.len() >= weights.len() && high.len() >= slots && low.len() >= slots);
         let (high, low) = (&mut high[..slots], &mut low[..slots]);
         // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
