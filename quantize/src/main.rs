@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser};
 use pocketgpt_quantize::synth::{SynthOptions, synthesize};
-use pocketgpt_quantize::writer::check_place;
+use pocketgpt_quantize::writer::{check_place, same_file, write_whole};
 use pocketgpt_quantize::{ConvertError, convert, inspect};
 use serde::Serialize;
 
@@ -42,23 +42,46 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(ConvertError::Cancelled) => {
-            eprintln!("error: interrupted");
+            tell("interrupted");
             ExitCode::from(EXIT_INTERRUPTED)
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(&error.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
+/// The one line that an error is: a name in a checkpoint may have control characters in it. That
+/// nobody may be there to read it is no reason to fail otherwise.
+fn tell(error: &str) {
+    let line: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let _ = writeln!(io::stderr(), "error: {line}");
+}
+
+/// A report must not replace the model, or a file of the checkpoint.
+fn check_report(report: &Path, args: &ConvertArgs) -> Result<(), ConvertError> {
+    check_place(report)?;
+    let folder = if args.source.is_dir() { Some(&*args.source) } else { args.source.parent() };
+    let beside = folder.is_some_and(|folder| {
+        report.exists() && report.file_name().is_some_and(|n| same_file(report, &folder.join(n)))
+    });
+    let cause = if same_file(report, &args.output) {
+        "the model is written there; give the report another name"
+    } else if beside {
+        "this is a file of the checkpoint; give the report another name"
+    } else {
+        return Ok(());
+    };
+    Err(ConvertError::Output { path: report.into(), cause })
+}
+
 fn run_convert(args: &ConvertArgs, cancelled: Arc<AtomicBool>) -> Result<(), ConvertError> {
-    args.report.as_deref().map_or(Ok(()), check_place)?;
+    args.report.as_deref().map_or(Ok(()), |report| check_report(report, args))?;
     let mut bar = Bar::new(args.quiet, cancelled);
     let report = convert(&args.source, &args.output, &args.options(), &mut bar)?;
     if let Some(path) = &args.report {
-        let error = |source| ConvertError::Io { action: "write", path: path.clone(), source };
-        std::fs::write(path, json(&report) + "\n").map_err(error)?;
+        write_whole(path, (json(&report) + "\n").as_bytes())?;
     }
     match (args.json, args.quiet) {
         (true, _) => print(&json(&report)),

@@ -14,10 +14,7 @@ use crate::source::folder_of;
 
 /// Creates a file that is removed unless it is [`persist`]ed.
 pub(crate) fn temporary(output: &Path) -> Result<NamedTempFile, ConvertError> {
-    if output.is_dir() {
-        let cause = "this is a folder; give the name of a file";
-        return Err(ConvertError::Output { path: output.into(), cause });
-    }
+    check_kind(output)?;
     let mut name = std::ffi::OsString::from(".");
     name.push(output.file_name().unwrap_or_default());
     let mut builder = tempfile::Builder::new();
@@ -42,16 +39,43 @@ pub(crate) fn temporary(output: &Path) -> Result<NamedTempFile, ConvertError> {
 /// written only after long work.
 ///
 /// # Errors
-/// If the path is a folder, or there is no folder for the file.
+/// If the path is a folder or a device, or there is no folder for the file.
 pub fn check_place(output: &Path) -> Result<(), ConvertError> {
-    let cause = if output.is_dir() {
-        "this is a folder; give the name of a file"
-    } else if !folder_of(output).is_dir() {
-        "there is no such folder; create it first"
-    } else {
-        return Ok(());
+    check_kind(output)?;
+    if !folder_of(output).is_dir() {
+        let cause = "there is no such folder; create it first";
+        return Err(ConvertError::Output { path: output.into(), cause });
+    }
+    Ok(())
+}
+
+/// A file gets its name by renaming, which would replace a device or a pipe.
+fn check_kind(output: &Path) -> Result<(), ConvertError> {
+    let cause = match std::fs::metadata(output) {
+        Ok(kind) if kind.is_dir() => "this is a folder; give the name of a file",
+        Ok(kind) if !kind.is_file() => "this is not a regular file; give the name of a file",
+        _ => return Ok(()),
     };
     Err(ConvertError::Output { path: output.into(), cause })
+}
+
+/// Whether two paths name the same file, which need not exist.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| {
+        let named = || Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?));
+        path.canonicalize().ok().or_else(named)
+    };
+    real(a).is_some_and(|a| real(b) == Some(a))
+}
+
+/// Writes a small file that appears whole or not at all.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_whole(output: &Path, bytes: &[u8]) -> Result<(), ConvertError> {
+    let mut file = temporary(output)?;
+    file.write_all(bytes).map_err(ConvertError::io("write", output))?;
+    persist(file, output)
 }
 
 /// Makes the file durable and gives it its name, replacing what was there.

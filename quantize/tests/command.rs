@@ -125,3 +125,40 @@ fn an_interrupt_removes_what_was_begun() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "error: interrupted\n");
     assert_eq!(names(folder.path()), Vec::<String>::new());
 }
+
+#[test]
+fn a_report_replaces_neither_the_model_nor_the_checkpoint() {
+    let folder = tiny();
+    let path = folder.path();
+    let config = std::fs::read(path.join("config.json")).unwrap();
+    for report in ["out.pgpt", "./out.pgpt", "config.json", "model.safetensors"] {
+        let output = run(path, &["convert", ".", "-o", "out.pgpt", "--report", report]);
+        assert!(error(&output, 1).contains("give the report another name"));
+        assert!(!path.join("out.pgpt").exists());
+    }
+    assert_eq!(std::fs::read(path.join("config.json")).unwrap(), config);
+}
+
+#[cfg(unix)]
+#[test]
+fn devices_are_not_replaced() {
+    let folder = tiny();
+    let socket = folder.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for args in [
+        &["convert", ".", "-o", "socket"][..],
+        &["convert", ".", "-o", "out.pgpt", "--report", "socket"],
+    ] {
+        let output = run(folder.path(), args);
+        assert!(error(&output, 1).contains("not a regular file"));
+        assert!(!std::fs::metadata(&socket).unwrap().is_file());
+    }
+}
+
+#[test]
+fn an_error_is_one_line_whatever_a_name_holds() {
+    let folder = tiny();
+    let output = run(folder.path(), &["inspect", "no\nsuch\x1b[31mfile"]);
+    let line = error(&output, 1);
+    assert_eq!(line.trim_end_matches('\n').chars().filter(|c| c.is_control()).count(), 0);
+}

@@ -81,6 +81,9 @@ pub fn score(
             bail!("a logit is not a finite number");
         }
     }
+    if score.scored_tokens == 0 {
+        bail!("the model's context of one token leaves nothing to score");
+    }
     Ok(Some(score))
 }
 

@@ -99,16 +99,26 @@ pub fn run(args: &LogitsArgs) -> Result<Outcome> {
     };
     let mut positions = Vec::new();
     let mut written = Ok(());
-    let mut each = |position: usize, logits: &[f32]| match &mut npy {
-        Some(npy) if written.is_ok() => written = npy.write(logits),
-        Some(_) => {}
-        None => positions.push(Position { position, top: top(logits, tokenizer.as_ref()) }),
+    let mut finite = true;
+    let mut each = |position: usize, logits: &[f32]| {
+        finite &= logits.iter().all(|x| x.is_finite());
+        match &mut npy {
+            Some(npy) if written.is_ok() => written = npy.write(logits),
+            Some(_) => {}
+            None => positions.push(Position { position, top: top(logits, tokenizer.as_ref()) }),
+        }
     };
     let (mut session, par) = engine.session()?;
     if args.all {
         session.feed_all(&ids, par, &mut each)?;
     } else {
         each(ids.len() - 1, session.feed(&ids, par)?);
+    }
+    if !finite {
+        bail!(
+            "{}: a logit is not a finite number; the weights are damaged or overflow",
+            model.name()
+        );
     }
     if let (Some(npy), Some(path)) = (npy, &args.npy) {
         written.and_then(|()| npy.finish()).map_err(|error| write_error(path, &error))?;
