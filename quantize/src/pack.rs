@@ -117,6 +117,31 @@ fn f16_bytes(value: f32, loss: &mut Loss) -> [u8; 2] {
     stored.to_le_bytes()
 }
 
+/// Row and importance in, values and block scales out; returns the row scale.
+type QuantizeRow<Scale> = fn(&[f32], Option<&[f32]>, &mut [i8], &mut [Scale]) -> f32;
+
+/// Quantizes sixteen rows with `quantize_row` into `values` and `scales`; returns the row scales and the loss.
+fn quantize_rows<Scale: Copy + Into<f32>>(
+    rows: &[f32],
+    cols: usize,
+    importance: Option<&[f32]>,
+    (values, scales): (&mut [i8], &mut [Scale]),
+    quantize_row: QuantizeRow<Scale>,
+) -> ([f32; ROWS], Loss) {
+    let groups = tile::groups(cols);
+    let mut row_scales = [0.0; ROWS];
+    let mut loss = Loss::default();
+    for (lane, row) in rows.chunks_exact(cols).enumerate() {
+        let values = &mut values[lane * groups * GROUP..][..groups * GROUP];
+        let scales = &mut scales[lane * groups..][..groups];
+        row_scales[lane] = quantize_row(row, importance, values, scales);
+        for (g, &scale) in scales.iter().enumerate() {
+            loss += group_loss(row, values, g, scale.into(), row_scales[lane]);
+        }
+    }
+    (row_scales, loss)
+}
+
 fn encode_q8(
     rows: &[f32],
     cols: usize,
@@ -124,18 +149,9 @@ fn encode_q8(
     scratch: &mut BlockScratch,
     out: &mut [u8],
 ) -> Loss {
-    let groups = tile::groups(cols);
     let (values, scales) = (&mut scratch.values[..], &mut scratch.scales_u8[..]);
-    let mut row_scales = [0.0; ROWS];
-    let mut loss = Loss::default();
-    for (lane, row) in rows.chunks_exact(cols).enumerate() {
-        let values = &mut values[lane * groups * GROUP..][..groups * GROUP];
-        let scales = &mut scales[lane * groups..][..groups];
-        row_scales[lane] = int8::quantize_row(row, importance, values, scales);
-        for (g, scale) in scales.iter().enumerate() {
-            loss += group_loss(row, values, g, f32::from(*scale), row_scales[lane]);
-        }
-    }
+    let to = (&mut *values, &mut *scales);
+    let (row_scales, loss) = quantize_rows(rows, cols, importance, to, int8::quantize_row);
     pack_q8_block(values, scales, &row_scales, out);
     loss
 }
@@ -147,18 +163,9 @@ fn encode_q4(
     scratch: &mut BlockScratch,
     out: &mut [u8],
 ) -> Loss {
-    let groups = tile::groups(cols);
     let (values, scales) = (&mut scratch.values[..], &mut scratch.scales_i8[..]);
-    let mut row_scales = [0.0; ROWS];
-    let mut loss = Loss::default();
-    for (lane, row) in rows.chunks_exact(cols).enumerate() {
-        let values = &mut values[lane * groups * GROUP..][..groups * GROUP];
-        let scales = &mut scales[lane * groups..][..groups];
-        row_scales[lane] = int4::quantize_row(row, importance, values, scales);
-        for (g, scale) in scales.iter().enumerate() {
-            loss += group_loss(row, values, g, f32::from(*scale), row_scales[lane]);
-        }
-    }
+    let to = (&mut *values, &mut *scales);
+    let (row_scales, loss) = quantize_rows(rows, cols, importance, to, int4::quantize_row);
     pack_q4_block(values, scales, &row_scales, out);
     loss
 }
