@@ -6,7 +6,7 @@
 
 use core::arch::x86_64::*;
 
-use super::prefetch_ahead;
+use super::SCALES_AT_ONCE;
 use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
@@ -179,9 +179,6 @@ impl Group for Q8 {
         unsafe {
             let mut dots = [[_mm256_setzero_si256(); 2]; M];
             for (j, w) in weights.as_chunks().0.as_chunks::<2>().0.iter().enumerate() {
-                if M == 1 {
-                    prefetch_ahead(w.as_flattened());
-                }
                 for half in 0..2 {
                     let w = load(&w[half]);
                     for i in 0..M {
@@ -217,9 +214,6 @@ impl Group for Q4 {
             let mask = _mm256_set1_epi8(15);
             let mut dots = [[_mm256_setzero_si256(); 2]; M];
             for (j, w) in weights.as_chunks().0.as_chunks::<2>().0.iter().enumerate() {
-                if M == 1 {
-                    prefetch_ahead(w.as_flattened());
-                }
                 for half in 0..2 {
                     let w = load(&w[half]);
                     let low = _mm256_and_si256(w, mask);
@@ -262,6 +256,7 @@ fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 #[inline(always)]
 fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     let record_len = tile::record_len(G::ENCODING, lhs.groups * GROUP);
+    let mut scratch = [[0.0; ROWS]; SCALES_AT_ONCE];
     for (block, record) in records.chunks_exact(record_len).enumerate() {
         let mut t = 0;
         while lhs.m - t >= 4 {
@@ -269,9 +264,53 @@ fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
             t += 4;
         }
         while t < lhs.m {
-            rows_16::<G, 1>(lhs, t, record, block, dst);
+            one_token::<G>(lhs, t, record, block, &mut scratch, dst);
             t += 1;
         }
+    }
+}
+
+/// Sixteen output rows of token `t`.
+///
+/// Block scales are read ahead of the weights: two streams in turns would keep the hardware's
+/// prefetcher from running ahead of either (see [`SCALES_AT_ONCE`]).
+#[inline(always)]
+fn one_token<G: Group>(
+    lhs: &QuantLhs<'_>,
+    t: usize,
+    record: &[u8],
+    block: usize,
+    scratch: &mut [[f32; ROWS]; SCALES_AT_ONCE],
+    dst: &mut Columns<'_>,
+) {
+    let groups = lhs.groups;
+    let (head, weights) = record.split_at(tile::weights_offset(groups));
+    let (row_scales, block_scales) = head.split_at(tile::ROW_SCALES_BYTES);
+    let block_scales = &block_scales.as_chunks::<ROWS>().0[..groups];
+    let range = t * groups..(t + 1) * groups;
+    let q = lhs.q[range.start * GROUP..range.end * GROUP].as_chunks().0.as_chunks::<8>().0;
+    let (scales, sums) = (&lhs.scales[range.clone()], &lhs.sums[range]);
+    // SAFETY: (1) called from functions with these target features only.
+    unsafe {
+        let mut acc = [_mm256_setzero_ps(); 2];
+        for (i, block_scales) in block_scales.chunks(SCALES_AT_ONCE).enumerate() {
+            let first = i * SCALES_AT_ONCE;
+            for ((both, b), a) in scratch.iter_mut().zip(block_scales).zip(&scales[first..]) {
+                let scale = Avx2(()).mul(G::block_scales(b), Avx2(()).splat(*a));
+                Avx2(()).store(scale, both);
+            }
+            let weights = weights[first * G::BYTES..].chunks_exact(G::BYTES);
+            let groups = weights.zip(&q[first..]).zip(&sums[first..]);
+            for (((w, q), &sum), scale) in groups.zip(&scratch[..block_scales.len()]) {
+                let [dot] = G::dot::<1>(w, [q], [sum]);
+                let dot = dot.map(|half| _mm256_cvtepi32_ps(half));
+                acc = Avx2(()).fma(dot, Avx2(()).load(scale), acc);
+            }
+        }
+        let row_scales = row_scales.as_chunks().0;
+        let s = [load(&row_scales[0]), load(&row_scales[1])].map(|s| _mm256_castsi256_ps(s));
+        let out = &mut dst.row_mut(t).as_chunks_mut::<16>().0[block];
+        Avx2(()).store(Avx2(()).mul(acc, s), out);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use core::arch::x86_64::*;
 
+use super::SCALES_AT_ONCE;
 use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
@@ -219,6 +220,7 @@ fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 #[inline(always)]
 fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     let record_len = tile::record_len(G::ENCODING, lhs.groups * GROUP);
+    let mut scratch = [[0.0; ROWS]; SCALES_AT_ONCE];
     for (block, record) in records.chunks_exact(record_len).enumerate() {
         let mut t = 0;
         while lhs.m - t >= 8 {
@@ -230,9 +232,53 @@ fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
             t += 4;
         }
         while t < lhs.m {
-            rows_16::<G, 1>(lhs, t, record, block, dst);
+            one_token::<G>(lhs, t, record, block, &mut scratch, dst);
             t += 1;
         }
+    }
+}
+
+/// Sixteen output rows of token `t`.
+///
+/// Block scales are read ahead of the weights: two streams in turns would keep the hardware's
+/// prefetcher from running ahead of either (see [`SCALES_AT_ONCE`]).
+#[inline(always)]
+fn one_token<G: Group>(
+    lhs: &QuantLhs<'_>,
+    t: usize,
+    record: &[u8],
+    block: usize,
+    scratch: &mut [[f32; ROWS]; SCALES_AT_ONCE],
+    dst: &mut Columns<'_>,
+) {
+    let groups = lhs.groups;
+    let (head, weights) = record.split_at(tile::weights_offset(groups));
+    let (row_scales, block_scales) = head.split_at(tile::ROW_SCALES_BYTES);
+    let block_scales = &block_scales.as_chunks::<ROWS>().0[..groups];
+    let range = t * groups..(t + 1) * groups;
+    let q = lhs.q[range.start * GROUP..range.end * GROUP].as_chunks().0.as_chunks::<8>().0;
+    let (scales, sums) = (&lhs.scales[range.clone()], &lhs.sums[range]);
+    // SAFETY: (1) called from functions with these target features only.
+    unsafe {
+        let mut acc = _mm512_setzero_ps();
+        for (i, block_scales) in block_scales.chunks(SCALES_AT_ONCE).enumerate() {
+            let first = i * SCALES_AT_ONCE;
+            for ((both, b), a) in scratch.iter_mut().zip(block_scales).zip(&scales[first..]) {
+                let scale = _mm512_mul_ps(G::block_scales(b), _mm512_set1_ps(*a));
+                _mm512_storeu_ps(both.as_mut_ptr(), scale);
+            }
+            let weights = weights[first * G::BYTES..].chunks_exact(G::BYTES);
+            let groups = weights.zip(&q[first..]).zip(&sums[first..]);
+            for (((w, q), sum), scale) in groups.zip(&scratch[..block_scales.len()]) {
+                let [dot] = G::dot::<1>(w, [q]);
+                let offset = _mm512_set1_epi32(sum << G::OFFSET_SHIFT);
+                let dot = _mm512_cvtepi32_ps(_mm512_sub_epi32(dot, offset));
+                acc = _mm512_fmadd_ps(dot, _mm512_loadu_ps(scale.as_ptr()), acc);
+            }
+        }
+        let row_scales = load_ps(row_scales.first_chunk().expect("sixteen f32"));
+        let out = &mut dst.row_mut(t).as_chunks_mut::<16>().0[block];
+        _mm512_storeu_ps(out.as_mut_ptr(), _mm512_mul_ps(acc, row_scales));
     }
 }
 
