@@ -1,7 +1,10 @@
 //! Kernels for x86-64.
 
+use core::arch::x86_64::*;
+
 pub(super) mod avx2;
 pub(super) mod avx512vnni;
+mod panel;
 
 /// How many groups' scales are prepared before their weights are read: all of a row of 2048 inputs.
 ///
@@ -9,3 +12,45 @@ pub(super) mod avx512vnni;
 /// from fetching either ahead: on Zen 4 a matrix in memory is read at 10 to 18 GB/s that way, and at
 /// 29 GB/s, as fast as by plain loads, when the scales of a record are read first.
 const SCALES_AT_ONCE: usize = 64;
+
+/// Asks for all lines of some bytes.
+#[inline(always)]
+fn prefetch(bytes: &[u8]) {
+    for line in bytes.chunks(64) {
+        // SAFETY: (1) part of every x86-64; (2) prefetching does not access memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    }
+}
+
+/// Four rows of eight 32-bit numbers into columns: columns 0 and 4 in the halves of the first
+/// register, 1 and 5 in the second, and so on.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose_4x8(r: [__m256i; 4]) -> [__m256i; 4] {
+    let (a, b) = (_mm256_unpacklo_epi32(r[0], r[1]), _mm256_unpackhi_epi32(r[0], r[1]));
+    let (c, d) = (_mm256_unpacklo_epi32(r[2], r[3]), _mm256_unpackhi_epi32(r[2], r[3]));
+    [
+        _mm256_unpacklo_epi64(a, c),
+        _mm256_unpackhi_epi64(a, c),
+        _mm256_unpacklo_epi64(b, d),
+        _mm256_unpackhi_epi64(b, d),
+    ]
+}
+
+/// Eight rows of eight 32-bit numbers into columns.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose_8x8(r: [__m256i; 8]) -> [__m256i; 8] {
+    let a = transpose_4x8([r[0], r[1], r[2], r[3]]);
+    let b = transpose_4x8([r[4], r[5], r[6], r[7]]);
+    [
+        _mm256_permute2x128_si256::<0x20>(a[0], b[0]),
+        _mm256_permute2x128_si256::<0x20>(a[1], b[1]),
+        _mm256_permute2x128_si256::<0x20>(a[2], b[2]),
+        _mm256_permute2x128_si256::<0x20>(a[3], b[3]),
+        _mm256_permute2x128_si256::<0x31>(a[0], b[0]),
+        _mm256_permute2x128_si256::<0x31>(a[1], b[1]),
+        _mm256_permute2x128_si256::<0x31>(a[2], b[2]),
+        _mm256_permute2x128_si256::<0x31>(a[3], b[3]),
+    ]
+}

@@ -1,0 +1,362 @@
+//! Matrix products over q8 and q4.
+
+use core::arch::x86_64::*;
+
+use super::{Avx2, broadcast, dot_signed, load, load_scales};
+use crate::format::Encoding;
+use crate::kernels::generic::Lanes;
+use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
+use crate::kernels::x86_64::{SCALES_AT_ONCE, transpose_4x8};
+use crate::kernels::{Columns, QuantLhs};
+use crate::math::Simd;
+use crate::quant::tile::{self, GROUP, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
+
+/// How an encoding's groups are multiplied with one token.
+trait Group {
+    const ENCODING: Encoding;
+    const BYTES: usize;
+    /// Integer sums of a group, eight rows in each half.
+    fn dot(weights: &[u8], q: &[[i8; 4]; 8], sum: i32) -> [__m256i; 2];
+    fn block_scales(bytes: &[u8; ROWS]) -> [__m256; 2];
+}
+
+struct Q8;
+struct Q4;
+
+impl Group for Q8 {
+    const ENCODING: Encoding = Encoding::Q8;
+    const BYTES: usize = Q8_GROUP_BYTES;
+    #[inline(always)]
+    fn dot(weights: &[u8], q: &[[i8; 4]; 8], _: i32) -> [__m256i; 2] {
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let mut dots = [_mm256_setzero_si256(); 2];
+            for (w, q) in weights.as_chunks().0.as_chunks::<2>().0.iter().zip(q) {
+                let q = broadcast(q);
+                for half in 0..2 {
+                    dots[half] = _mm256_add_epi32(dots[half], dot_signed(load(&w[half]), q));
+                }
+            }
+            dots
+        }
+    }
+    #[inline(always)]
+    fn block_scales(bytes: &[u8; ROWS]) -> [__m256; 2] {
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let b = load_scales(bytes);
+            [
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)),
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128::<8>(b))),
+            ]
+        }
+    }
+}
+
+impl Group for Q4 {
+    const ENCODING: Encoding = Encoding::Q4;
+    const BYTES: usize = Q4_GROUP_BYTES;
+    #[inline(always)]
+    fn dot(weights: &[u8], q: &[[i8; 4]; 8], sum: i32) -> [__m256i; 2] {
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let mask = _mm256_set1_epi8(15);
+            let mut dots = [_mm256_setzero_si256(); 2];
+            let q = q.as_chunks::<2>().0;
+            for (w, [q_low, q_high]) in weights.as_chunks().0.as_chunks::<2>().0.iter().zip(q) {
+                let (q_low, q_high) = (broadcast(q_low), broadcast(q_high));
+                for half in 0..2 {
+                    let w = load(&w[half]);
+                    let low = _mm256_maddubs_epi16(_mm256_and_si256(w, mask), q_low);
+                    let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), mask);
+                    let both = _mm256_add_epi16(low, _mm256_maddubs_epi16(high, q_high));
+                    dots[half] = _mm256_add_epi16(dots[half], both);
+                }
+            }
+            let (ones, offset) = (_mm256_set1_epi16(1), _mm256_set1_epi32(sum << 3));
+            [
+                _mm256_sub_epi32(_mm256_madd_epi16(dots[0], ones), offset),
+                _mm256_sub_epi32(_mm256_madd_epi16(dots[1], ones), offset),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn block_scales(bytes: &[u8; ROWS]) -> [__m256; 2] {
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let b = load_scales(bytes);
+            [
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128::<8>(b))),
+            ]
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    matmul::<Q8>(lhs, records, dst);
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    matmul::<Q4>(lhs, records, dst);
+}
+
+/// Four tokens at a time, and a single one by itself.
+#[inline(always)]
+fn matmul<G: Group + Tile<4>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    let fours = if lhs.m % 4 == 1 { lhs.m - 1 } else { lhs.m };
+    if fours > 0 {
+        panel::matmul::<4, G>(lhs, 0..fours, records, dst);
+    }
+    if lhs.m > fours {
+        one_token::<G>(lhs, fours, records, dst);
+    }
+}
+
+/// A group of four tokens, transposed: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn columns(lhs: &QuantLhs<'_>, t: usize, group: usize) -> [__m256i; 4] {
+    let mut rows = [_mm256_setzero_si256(); 4];
+    for (row, q) in rows.iter_mut().zip(panel::rows(lhs, t, group)) {
+        // SAFETY: (2) (3) a reference to 32 bytes, any alignment will do.
+        *row = unsafe { _mm256_loadu_si256(q.as_ptr().cast()) };
+    }
+    transpose_4x8(rows)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_tokens(column: __m128i, to: &mut [[i8; 4]; 4]) {
+    // SAFETY: (2) (3) (4) an exclusive reference to sixteen bytes.
+    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), column) }
+}
+
+impl Tile<4> for Q4 {
+    const ENCODING: Encoding = Encoding::Q4;
+    const GROUP_BYTES: usize = Q4_GROUP_BYTES;
+    /// `offsets` are pairs of 16-bit numbers, one for each half of a lane: the sums of the
+    /// activations that this half is multiplied with, times −8. With them a sum of a whole group
+    /// is that of signed weights and stays inside ±16256.
+    type Group = PanelGroup<4>;
+    const ZERO: PanelGroup<4> = PanelGroup::ZERO;
+
+    #[inline(always)]
+    fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut PanelGroup<4>) {
+        panel::set_scales(lhs, t, group, &mut out.scales);
+        // SAFETY: (1) called from functions with these target features only; (2) (3) (4) the
+        // offsets are sixteen bytes, borrowed exclusively.
+        unsafe {
+            let ones = _mm256_set1_epi8(1);
+            let mut sums = _mm256_setzero_si256();
+            for (j, column) in columns(lhs, t, group).into_iter().enumerate() {
+                store_tokens(_mm256_castsi256_si128(column), &mut out.q[j]);
+                store_tokens(_mm256_extracti128_si256::<1>(column), &mut out.q[j + 4]);
+                sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(ones, column));
+            }
+            let sums =
+                _mm_add_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+            let offsets = _mm_sub_epi16(_mm_setzero_si128(), _mm_slli_epi16::<3>(sums));
+            _mm_storeu_si128(out.offsets.as_mut_ptr().cast(), offsets);
+        }
+    }
+
+    #[inline(always)]
+    fn add(panel: &[PanelGroup<4>], piece: Piece<'_>, mut sums: Sums<'_, '_>) {
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let (mask, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
+            let parts = not_unrolled(GROUP / 8);
+            for half in 0..2 {
+                let mut acc = load_half(&mut sums, &piece, half);
+                let weights = piece.weights.as_chunks::<Q4_GROUP_BYTES>().0;
+                for ((group, b), w) in panel.iter().zip(piece.block_scales).zip(weights) {
+                    let mut dots = [_mm256_setzero_si256(); 4];
+                    for i in 0..4 {
+                        dots[i] = _mm256_set1_epi32(group.offsets[i]);
+                    }
+                    let w = w.as_chunks().0.as_chunks::<2>().0;
+                    for (w, [q_low, q_high]) in w[..parts].iter().zip(group.q.as_chunks().0) {
+                        let w = load(&w[half]);
+                        let low = _mm256_and_si256(w, mask);
+                        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), mask);
+                        for i in 0..4 {
+                            let low = _mm256_maddubs_epi16(low, broadcast(&q_low[i]));
+                            let high = _mm256_maddubs_epi16(high, broadcast(&q_high[i]));
+                            dots[i] = _mm256_add_epi16(dots[i], _mm256_add_epi16(low, high));
+                        }
+                    }
+                    let b = _mm_loadl_epi64(b[8 * half..].as_ptr().cast());
+                    let b = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
+                    for i in 0..4 {
+                        let dot = _mm256_cvtepi32_ps(_mm256_madd_epi16(dots[i], ones));
+                        let scale = _mm256_mul_ps(b, _mm256_set1_ps(group.scales[i]));
+                        acc[i] = _mm256_fmadd_ps(dot, scale, acc[i]);
+                    }
+                }
+                store_half(acc, &mut sums, &piece, half);
+            }
+        }
+    }
+}
+
+/// A group of q8: activations widened to 16 bits, since products of bytes would not fit these.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct WideGroup {
+    /// Of each four inputs and each token the first and the third, then the second and the fourth.
+    q: [[[[i16; 2]; 4]; 2]; 8],
+    scales: [f32; 4],
+}
+
+/// The even bytes as signed 16-bit numbers, and the odd ones.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen(x: __m256i) -> [__m256i; 2] {
+    [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x)), _mm256_srai_epi16::<8>(x)]
+}
+
+impl Tile<4> for Q8 {
+    const ENCODING: Encoding = Encoding::Q8;
+    const GROUP_BYTES: usize = Q8_GROUP_BYTES;
+    type Group = WideGroup;
+    const ZERO: WideGroup = WideGroup { q: [[[[0; 2]; 4]; 2]; 8], scales: [0.0; 4] };
+
+    #[inline(always)]
+    fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut WideGroup) {
+        panel::set_scales(lhs, t, group, &mut out.scales);
+        // SAFETY: (1) called from functions with these target features only; (2) (3) (4) stores go
+        // to sixteen bytes that are borrowed exclusively.
+        unsafe {
+            for (j, column) in columns(lhs, t, group).into_iter().enumerate() {
+                for (part, wide) in widen(column).into_iter().enumerate() {
+                    let low = out.q[j][part].as_mut_ptr();
+                    _mm_storeu_si128(low.cast(), _mm256_castsi256_si128(wide));
+                    let high = out.q[j + 4][part].as_mut_ptr();
+                    _mm_storeu_si128(high.cast(), _mm256_extracti128_si256::<1>(wide));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add(panel: &[WideGroup], piece: Piece<'_>, mut sums: Sums<'_, '_>) {
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let parts = not_unrolled(GROUP / 4);
+            for half in 0..2 {
+                let mut acc = load_half(&mut sums, &piece, half);
+                let weights = piece.weights.as_chunks::<Q8_GROUP_BYTES>().0;
+                for ((group, b), w) in panel.iter().zip(piece.block_scales).zip(weights) {
+                    let mut dots = [_mm256_setzero_si256(); 4];
+                    let w = w.as_chunks().0.as_chunks::<2>().0;
+                    for (w, [q_even, q_odd]) in w[..parts].iter().zip(&group.q) {
+                        let [even, odd] = widen(load(&w[half]));
+                        for i in 0..4 {
+                            let even = _mm256_madd_epi16(even, broadcast_pair(&q_even[i]));
+                            let odd = _mm256_madd_epi16(odd, broadcast_pair(&q_odd[i]));
+                            dots[i] = _mm256_add_epi32(dots[i], _mm256_add_epi32(even, odd));
+                        }
+                    }
+                    let b = _mm_loadl_epi64(b[8 * half..].as_ptr().cast());
+                    let b = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b));
+                    for i in 0..4 {
+                        let scale = _mm256_mul_ps(b, _mm256_set1_ps(group.scales[i]));
+                        acc[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[i]), scale, acc[i]);
+                    }
+                }
+                store_half(acc, &mut sums, &piece, half);
+            }
+        }
+    }
+}
+
+/// `n`, but the compiler does not know it: it would unroll the loop over the parts of a group and
+/// unpack all weights first, for which there are not enough registers.
+#[inline(always)]
+fn not_unrolled(n: usize) -> usize {
+    core::hint::black_box(n)
+}
+
+/// Two activations in every lane.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn broadcast_pair(pair: &[i16; 2]) -> __m256i {
+    _mm256_set1_epi32(i32::from(pair[0]) & 0xffff | i32::from(pair[1]) << 16)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_half(sums: &mut Sums<'_, '_>, piece: &Piece<'_>, half: usize) -> [__m256; 4] {
+    let mut acc = [_mm256_setzero_ps(); 4];
+    if piece.resume {
+        for i in 0..4 {
+            if let Some(sums) = sums.row(i) {
+                // SAFETY: (2) (3) eight f32 from 0 or 8 on are part of sixteen.
+                acc[i] = unsafe { _mm256_loadu_ps(sums[8 * half..].as_ptr()) };
+            }
+        }
+    }
+    acc
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_half(mut acc: [__m256; 4], sums: &mut Sums<'_, '_>, piece: &Piece<'_>, half: usize) {
+    if let Some(row_scales) = piece.row_scales {
+        // SAFETY: (2) (3) eight f32 from 0 or 8 on are part of sixteen.
+        let row_scales = unsafe { _mm256_loadu_ps(row_scales[8 * half..].as_ptr()) };
+        for i in 0..4 {
+            acc[i] = _mm256_mul_ps(acc[i], row_scales);
+        }
+    }
+    for i in 0..4 {
+        if let Some(sums) = sums.row(i) {
+            // SAFETY: (2) (3) (4) as above, borrowed exclusively.
+            unsafe { _mm256_storeu_ps(sums[8 * half..].as_mut_ptr(), acc[i]) };
+        }
+    }
+}
+
+/// The product of one token.
+///
+/// Block scales are read ahead of the weights (see [`SCALES_AT_ONCE`]).
+#[inline(always)]
+fn one_token<G: Group>(lhs: &QuantLhs<'_>, t: usize, records: &[u8], dst: &mut Columns<'_>) {
+    let groups = lhs.groups;
+    let range = t * groups..(t + 1) * groups;
+    let q = lhs.q[range.start * GROUP..range.end * GROUP].as_chunks().0.as_chunks::<8>().0;
+    let (scales, sums) = (&lhs.scales[range.clone()], &lhs.sums[range]);
+    let outs = dst.row_mut(t).as_chunks_mut::<ROWS>().0;
+    let mut scratch = [[0.0f32; ROWS]; SCALES_AT_ONCE];
+
+    let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
+    for (record, out) in records.zip(outs) {
+        let (head, weights) = record.split_at(tile::weights_offset(groups));
+        let (row_scales, block_scales) = head.split_at(tile::ROW_SCALES_BYTES);
+        let block_scales = &block_scales.as_chunks::<ROWS>().0[..groups];
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let mut acc = [_mm256_setzero_ps(); 2];
+            for (i, block_scales) in block_scales.chunks(SCALES_AT_ONCE).enumerate() {
+                let first = i * SCALES_AT_ONCE;
+                for ((scale, b), a) in scratch.iter_mut().zip(block_scales).zip(&scales[first..]) {
+                    let product = Avx2(()).mul(G::block_scales(b), Avx2(()).splat(*a));
+                    Avx2(()).store(product, scale);
+                }
+                let weights = weights[first * G::BYTES..].chunks_exact(G::BYTES);
+                let groups = weights.zip(&q[first..]).zip(&sums[first..]);
+                for (((w, q), &sum), scale) in groups.zip(&scratch[..block_scales.len()]) {
+                    let dot = G::dot(w, q, sum);
+                    let dot = [_mm256_cvtepi32_ps(dot[0]), _mm256_cvtepi32_ps(dot[1])];
+                    acc = Avx2(()).fma(dot, Avx2(()).load(scale), acc);
+                }
+            }
+            let s = row_scales.as_chunks().0;
+            let s = [_mm256_castsi256_ps(load(&s[0])), _mm256_castsi256_ps(load(&s[1]))];
+            Avx2(()).store(Avx2(()).mul(acc, s), out);
+        }
+    }
+}
