@@ -180,7 +180,7 @@ fn attention(c: &mut Criterion) {
                 group.bench_function(id, |b| {
                     b.iter(|| {
                         if let HeadCache::Q8 { .. } = cache {
-                            kernels.scores_q8(black_box(&query8), cache, 0.01, &mut scores);
+                            kernels.scores_q8(black_box(&query8), cache, &[0.01], &mut scores);
                             let sum = kernels.softmax_unnormalized(&mut scores);
                             let halves = (&mut high[..], &mut low[..]);
                             kernels.values_q8(&scores, cache, 1.0 / sum, halves, &mut out);

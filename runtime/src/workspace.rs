@@ -4,7 +4,7 @@ use crate::config::Gpt2Config;
 use crate::error::CapacityError;
 use crate::kv_cache::{KvLayout, KvType};
 use crate::memory::{Arena, Line};
-use crate::nn::attention::HeadScratch;
+use crate::nn::attention::{HeadScratch, QUERIES};
 use crate::nn::linear::LhsBuffers;
 use crate::parallel::MAX_THREADS;
 use crate::quant::tile::{GROUP, ROWS, groups};
@@ -143,6 +143,11 @@ impl Sizes {
         self.logits.div_ceil(Line::BYTES / 4)
     }
 
+    /// Queries whose scores are kept together.
+    fn queries(&self) -> usize {
+        QUERIES.min(self.batch)
+    }
+
     fn lhs_groups(&self) -> usize {
         self.lhs_rows * groups(self.lhs_cols)
     }
@@ -151,8 +156,8 @@ impl Sizes {
     fn scratch_lines(&self) -> usize {
         let floats = |n: usize| Line::count_for(4 * n);
         let per_thread = 2 * floats(self.hd)
-            + Line::count_for(self.hd)
-            + floats(self.slots)
+            + Line::count_for(self.queries() * self.hd)
+            + floats(self.queries() * self.slots)
             + 2 * Line::count_for(self.slots);
         2 * floats(self.batch * self.n_embd)
             + floats(self.batch * self.wide)
@@ -214,8 +219,8 @@ impl<'m> Buffers<'m> {
                 HeadScratch {
                     query: arena.take(hd),
                     sum: arena.take(hd),
-                    quantized: arena.take(hd),
-                    scores: arena.take(slots),
+                    quantized: arena.take(sizes.queries() * hd),
+                    scores: arena.take(sizes.queries() * slots),
                     high: arena.take(slots),
                     low: arena.take(slots),
                 }

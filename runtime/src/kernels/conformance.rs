@@ -272,6 +272,8 @@ fn attention() {
             let vs: Vec<f32> = vs.iter().map(|x| x.abs()).collect();
             let query = n.floats(hd);
             let query8: Vec<i8> = (0..hd).map(|_| n.int8()).collect();
+            let queries: Vec<i8> = (0..13 * hd).map(|_| n.int8()).collect();
+            let scales = n.floats(13);
             let caches = [
                 HeadCache::F32 { keys: &k, values: &v },
                 HeadCache::F16 { keys: &k16, values: &v16 },
@@ -283,11 +285,19 @@ fn attention() {
                     let mut out = vec![0.0; hd];
                     let q8 = matches!(cache, HeadCache::Q8 { .. });
                     if q8 {
-                        set.scores_q8(&query8, cache, 1e-3, &mut scores);
+                        set.scores_q8(&query8, cache, &[1e-3], &mut scores);
                     } else {
                         set.scores(&query, cache, 0.125, &mut scores);
                     }
                     let mut all = scores.clone();
+                    for many in [2, 3, 4, 8, 13] {
+                        if q8 {
+                            let mut scores = vec![0.0; many * scores.len()];
+                            let queries = &queries[..many * hd];
+                            set.scores_q8(queries, cache, &scales[..many], &mut scores);
+                            all.extend(scores);
+                        }
+                    }
                     let sum = set.softmax_unnormalized(&mut scores[..used]);
                     let (mut high, mut low) = (vec![9; slots], vec![9; slots]);
                     if q8 {

@@ -24,6 +24,25 @@ pub(super) trait Lanes: Simd {
         self.store(x, &mut out);
         out
     }
+    /// [`sum_tree`]
+    #[inline(always)]
+    fn sum(self, x: Self::F) -> f32 {
+        sum_tree(self.array(x))
+    }
+    /// [`max_tree`]
+    #[inline(always)]
+    fn largest(self, x: Self::F) -> f32 {
+        max_tree(self.array(x))
+    }
+    /// Bits 7 to 13 of each lane, and bits 0 to 6.
+    #[inline(always)]
+    fn store_halves(self, x: Self::F, high: &mut [u8; 16], low: &mut [u8; 16]) {
+        let lanes = self.array(x);
+        for i in 0..16 {
+            let bits = lanes[i].to_bits();
+            (high[i], low[i]) = ((bits >> 7) as u8 & 127, bits as u8 & 127);
+        }
+    }
 }
 
 /// A number as it is stored in a cache or a weight file.
@@ -71,21 +90,29 @@ pub(super) fn quantize<S: Lanes>(
         if !rest.is_empty() {
             amax = s.max(s.abs(s.load(&padded(rest, 0.0))), amax);
         }
-        let (scale, inverse) = group_scale(max_tree(s.array(amax)));
+        let (scale, inverse) = group_scale(s.largest(amax));
         let q = q[g * group..(g + 1) * group].as_chunks_mut::<16>().0;
+        // Integers of at most 127, so that their sum is exact as a float.
+        let mut sum = s.splat(0.0);
         for (chunk, q) in chunks.iter().zip(&mut *q) {
-            s.store_low_bytes(rounded(s, s.load(chunk), inverse), q);
+            let rounded = rounded(s, s.load(chunk), inverse);
+            s.store_low_bytes(rounded, q);
+            sum = s.add(sum, s.sub(rounded, s.splat(ROUND_MAGIC)));
         }
         if !rest.is_empty() {
             // Padding lanes quantize to zero, whatever the scale.
+            let rounded = rounded(s, s.load(&padded(rest, 0.0)), inverse);
             let mut last = [0; 16];
-            s.store_low_bytes(rounded(s, s.load(&padded(rest, 0.0)), inverse), &mut last);
+            s.store_low_bytes(rounded, &mut last);
             last[rest.len()..].fill(0);
             q[chunks.len()] = last;
+            let mut lanes = s.array(s.sub(rounded, s.splat(ROUND_MAGIC)));
+            lanes[rest.len()..].fill(0.0);
+            sum = s.add(sum, s.load(&lanes));
         }
         let used = chunks.len() + usize::from(!rest.is_empty());
         q[used..].as_flattened_mut().fill(0);
-        sums[g] = q[..used].as_flattened().iter().map(|&q| i32::from(q)).sum();
+        sums[g] = s.sum(sum) as i32;
         scales[g] = scale;
     }
 }
@@ -195,7 +222,7 @@ pub(super) fn softmax<S: Lanes>(s: S, x: &mut [f32]) -> f32 {
     if !rest.is_empty() {
         max = s.max(s.load(&padded(rest, f32::NEG_INFINITY)), max);
     }
-    let max = s.splat(max_tree(s.array(max)));
+    let max = s.splat(s.largest(max));
     let mut sum = s.splat(0.0);
     for chunk in chunks {
         let e = math::exp(s, s.sub(s.load(chunk), max));
@@ -298,7 +325,7 @@ pub(super) fn weigh_values<S: Lanes>(
     if !rest.is_empty() {
         max = s.max(s.mul(s.load(&last[0]), s.load(&last[1])), max);
     }
-    let max = max_tree(s.array(max));
+    let max = s.largest(max);
     let (unit, inverse) = if max < super::scalar::TINY {
         (0.0, 0.0)
     } else {
@@ -326,11 +353,7 @@ fn split_weight<S: Lanes>(
 ) {
     let scaled = s.mul(s.mul(s.load(weight), s.load(scale)), s.splat(inverse));
     let clamped = s.min(s.max(scaled, s.splat(0.0)), s.splat(VALUE_WEIGHT_MAX));
-    let integers = s.array(s.add(clamped, s.splat(ROUND_MAGIC)));
-    for i in 0..16 {
-        let bits = integers[i].to_bits();
-        (high[i], low[i]) = ((bits >> 7) as u8 & 127, bits as u8 & 127);
-    }
+    s.store_halves(s.add(clamped, s.splat(ROUND_MAGIC)), high, low);
 }
 
 /// f32 or f16 weights: sixteen rows in lanes, `TOKENS` chains side by side.

@@ -105,7 +105,7 @@ type Quantize = unsafe fn(&[f32], usize, &mut [i8], &mut [f32], &mut [i32]);
 type LayerNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
 type Pointwise = unsafe fn(&mut [f32]);
 type ScoresFloat<T> = unsafe fn(&[f32], &[T], f32, &mut [f32]);
-type ScoresQ8 = unsafe fn(&[i8], f32, &[i8], &[f32], &mut [f32]);
+type ScoresQ8 = unsafe fn(&[i8], &[f32], &[i8], &[f32], &mut [f32]);
 type Softmax = unsafe fn(&mut [f32]) -> f32;
 type ValuesFloat<T> = unsafe fn(&[f32], f32, &[T], &mut [f32]);
 type WeighValues = unsafe fn(&[f32], &[f32], &mut [u8], &mut [u8]) -> f32;
@@ -289,20 +289,29 @@ impl Kernels {
         }
     }
 
-    /// The same for a q8 cache; `scale` includes the query's.
+    /// The same for a q8 cache and any number of queries: `queries` is `[n][hd]`, `scores`
+    /// `[n][slots]`, and `scales` has one number per query, which includes the query's own scale.
     ///
     /// # Panics
     /// If lengths do not fit each other, or the cache is not q8.
-    pub fn scores_q8(&self, query: &[i8], cache: &HeadCache<'_>, scale: f32, scores: &mut [f32]) {
+    pub fn scores_q8(
+        &self,
+        queries: &[i8],
+        cache: &HeadCache<'_>,
+        scales: &[f32],
+        scores: &mut [f32],
+    ) {
         let HeadCache::Q8 { keys, key_scales, .. } = cache else {
             panic!("only a q8 cache takes quantized queries")
         };
-        let needed = query.len().checked_mul(scores.len()).expect("lengths that fit memory");
-        assert!(!query.is_empty() && query.len().is_multiple_of(16));
-        assert!(scores.len().is_multiple_of(ROWS));
-        assert!(keys.len() >= needed && key_scales.len() >= scores.len());
+        let (n, hd) = (scales.len(), queries.len() / scales.len());
+        let slots = scores.len() / n;
+        assert!(queries.len() == n * hd && scores.len() == n * slots);
+        assert!(hd > 0 && hd.is_multiple_of(16) && slots.is_multiple_of(ROWS));
+        let needed = hd.checked_mul(slots).expect("lengths that fit memory");
+        assert!(keys.len() >= needed && key_scales.len() >= slots);
         // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
-        unsafe { (self.table.scores_q8)(query, scale, keys, key_scales, scores) }
+        unsafe { (self.table.scores_q8)(queries, scales, keys, key_scales, scores) }
     }
 
     /// `x = exp(x − max x)`, in place; returns the sum.

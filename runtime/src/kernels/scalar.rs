@@ -192,13 +192,16 @@ fn scores_float<T: Copy>(
     }
 }
 
-fn scores_q8(query: &[i8], scale: f32, keys: &[i8], key_scales: &[f32], scores: &mut [f32]) {
-    let hd = query.len();
-    for (slot, score) in scores.iter_mut().enumerate() {
-        let tile = &keys[slot / ROWS * (hd * ROWS)..];
-        let key = |d| i32::from(tile[q8_index(slot % ROWS, d)]);
-        let dot: i32 = (0..hd).map(|d| i32::from(query[d]) * key(d)).sum();
-        *score = dot as f32 * (key_scales[slot] * scale);
+fn scores_q8(queries: &[i8], scales: &[f32], keys: &[i8], key_scales: &[f32], scores: &mut [f32]) {
+    let (hd, slots) = (queries.len() / scales.len(), scores.len() / scales.len());
+    let rows = queries.chunks_exact(hd).zip(scores.chunks_exact_mut(slots));
+    for ((query, scores), scale) in rows.zip(scales) {
+        for (slot, score) in scores.iter_mut().enumerate() {
+            let tile = &keys[slot / ROWS * (hd * ROWS)..];
+            let key = |d| i32::from(tile[q8_index(slot % ROWS, d)]);
+            let dot: i32 = (0..hd).map(|d| i32::from(query[d]) * key(d)).sum();
+            *score = dot as f32 * (key_scales[slot] * scale);
+        }
     }
 }
 

@@ -6,20 +6,33 @@ use crate::memory::Line;
 use crate::parallel::{Parallel, scatter, share};
 use crate::quant::tile::ROWS;
 
-/// What a thread needs for one query at a time.
+/// Most queries whose scores are computed together: each key is then loaded once for all.
+pub(crate) const QUERIES: usize = 8;
+
+/// What a thread needs.
 pub(crate) struct HeadScratch<'m> {
     /// `[hd]`: a query, padded with zeros.
     pub(crate) query: &'m mut [f32],
     /// `[hd]`: the weighted sum of values.
     pub(crate) sum: &'m mut [f32],
-    /// `[hd]`
+    /// `[queries][hd]`
     pub(crate) quantized: &'m mut [i8],
-    /// `[slots]`: scores, then weights.
+    /// `[queries][slots]`: scores, then weights.
     pub(crate) scores: &'m mut [f32],
     /// `[slots]`: high halves of integer weights.
     pub(crate) high: &'m mut [u8],
     /// `[slots]`: low halves.
     pub(crate) low: &'m mut [u8],
+}
+
+/// Some queries of one head.
+struct Queries<'a> {
+    /// Rows of `c_attn`'s output, at most [`QUERIES`].
+    rows: &'a [f32],
+    stride: usize,
+    head: usize,
+    /// Number in the batch of the first one's token.
+    first: usize,
 }
 
 /// One layer's attention.
@@ -76,11 +89,12 @@ impl Attention<'_> {
         scatter(par, parts, |(heads, cache, scratch, mut out)| {
             for (i, (head, cache)) in heads.zip(cache.chunks_exact_mut(head_lines)).enumerate() {
                 self.store(qkv, qkv_stride, head, cache, scratch);
-                for (t, row) in qkv.chunks_exact(qkv_stride).enumerate() {
-                    let query = self.part(row, 0, head);
-                    self.attend(query, self.position + t, cache, scratch);
-                    out.row_mut(t)[i * self.head_dim..][..self.head_dim]
-                        .copy_from_slice(&scratch.sum[..self.head_dim]);
+                for (block, rows) in qkv.chunks(QUERIES * qkv_stride).enumerate() {
+                    let first = block * QUERIES;
+                    let queries = Queries { rows, stride: qkv_stride, head, first };
+                    self.attend(&queries, cache, scratch, |t, sum| {
+                        out.row_mut(t)[i * self.head_dim..][..self.head_dim].copy_from_slice(sum);
+                    });
                 }
             }
         });
@@ -101,47 +115,67 @@ impl Attention<'_> {
         }
     }
 
-    /// Softmax of the query's scores, not yet divided by its sum, which is returned: `scores` are
-    /// the weights of the visible slots.
+    /// Softmax of the queries' scores, not yet divided by their sums, which are returned beside
+    /// the distance between one query's weights and the next one's in `scratch.scores`.
     fn weigh(
         &self,
-        query: &[f32],
-        position: usize,
+        queries: &Queries<'_>,
         cache: &[Line],
         scratch: &mut HeadScratch<'_>,
-    ) -> f32 {
+    ) -> (usize, [f32; QUERIES]) {
         let cache = self.layout.view(cache);
-        let visible = self.visible(position);
-        let scores = &mut scratch.scores[..visible.next_multiple_of(ROWS)];
+        let n = queries.rows.len() / queries.stride;
+        let last = self.position + queries.first + n - 1;
+        let slots = self.visible(last).next_multiple_of(ROWS);
+        let scores = &mut scratch.scores[..n * slots];
+        let rows = queries.rows.chunks_exact(queries.stride);
+        let hd = self.layout.padded_head_dim();
         if self.layout.kv() == KvType::Q8 {
-            let mut scale = [0.0];
-            let hd = self.layout.padded_head_dim();
-            self.kernels.quantize(query, hd, scratch.quantized, &mut scale, &mut [0]);
-            self.kernels.scores_q8(scratch.quantized, &cache, scale[0] * self.scale, scores);
+            let mut scales = [0.0; QUERIES];
+            let quantized = &mut scratch.quantized[..n * hd];
+            for ((row, q), scale) in rows.zip(quantized.chunks_exact_mut(hd)).zip(&mut scales) {
+                let query = self.part(row, 0, queries.head);
+                self.kernels.quantize(query, hd, q, core::slice::from_mut(scale), &mut [0]);
+                *scale *= self.scale;
+            }
+            self.kernels.scores_q8(quantized, &cache, &scales[..n], scores);
         } else {
-            scratch.query[..query.len()].copy_from_slice(query);
-            scratch.query[query.len()..].fill(0.0);
-            self.kernels.scores(scratch.query, &cache, self.scale, scores);
+            for (row, scores) in rows.zip(scores.chunks_exact_mut(slots)) {
+                let query = self.part(row, 0, queries.head);
+                scratch.query[..query.len()].copy_from_slice(query);
+                scratch.query[query.len()..].fill(0.0);
+                self.kernels.scores(scratch.query, &cache, self.scale, scores);
+            }
         }
-        self.kernels.softmax_unnormalized(&mut scores[..visible])
+        let mut sums = [0.0; QUERIES];
+        for (t, (scores, sum)) in scores.chunks_exact_mut(slots).zip(&mut sums).enumerate() {
+            let visible = self.visible(self.position + queries.first + t);
+            *sum = self.kernels.softmax_unnormalized(&mut scores[..visible]);
+        }
+        (slots, sums)
     }
 
-    /// Leaves the weighted sum of values in `scratch.sum`.
+    /// Calls `each(token of the batch, weighted sum of values)`.
     fn attend(
         &self,
-        query: &[f32],
-        position: usize,
+        queries: &Queries<'_>,
         cache: &[Line],
         scratch: &mut HeadScratch<'_>,
+        mut each: impl FnMut(usize, &[f32]),
     ) {
-        let normalize = 1.0 / self.weigh(query, position, cache, scratch);
-        let weights = &scratch.scores[..self.visible(position)];
+        let (slots, sums) = self.weigh(queries, cache, scratch);
         let cache = self.layout.view(cache);
-        if self.layout.kv() == KvType::Q8 {
-            let halves = (&mut *scratch.high, &mut *scratch.low);
-            self.kernels.values_q8(weights, &cache, normalize, halves, scratch.sum);
-        } else {
-            self.kernels.values(weights, &cache, normalize, scratch.sum);
+        for i in 0..queries.rows.len() / queries.stride {
+            let t = queries.first + i;
+            let weights = &scratch.scores[i * slots..][..self.visible(self.position + t)];
+            let normalize = 1.0 / sums[i];
+            if self.layout.kv() == KvType::Q8 {
+                let halves = (&mut *scratch.high, &mut *scratch.low);
+                self.kernels.values_q8(weights, &cache, normalize, halves, scratch.sum);
+            } else {
+                self.kernels.values(weights, &cache, normalize, scratch.sum);
+            }
+            each(t, &scratch.sum[..self.head_dim]);
         }
     }
 
@@ -156,9 +190,11 @@ impl Attention<'_> {
         mut each: impl FnMut(usize, usize, &[f32]),
     ) {
         for (head, cache) in cache.chunks_exact(self.layout.head_lines()).enumerate() {
-            for (t, row) in qkv.chunks_exact(qkv_stride).enumerate() {
+            for (t, rows) in qkv.chunks_exact(qkv_stride).enumerate() {
+                let queries = Queries { rows, stride: qkv_stride, head, first: t };
+                let (_, sums) = self.weigh(&queries, cache, scratch);
+                let normalize = 1.0 / sums[0];
                 let position = self.position + t;
-                let normalize = 1.0 / self.weigh(self.part(row, 0, head), position, cache, scratch);
                 let weights = &mut scratch.scores[..self.visible(position)];
                 weights.iter_mut().for_each(|w| *w *= normalize);
                 each(head, position, weights);

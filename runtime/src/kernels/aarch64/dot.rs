@@ -319,6 +319,22 @@ pub(super) fn rows<D: Dot, G: Group, const M: usize, const QUADS: usize>(
 #[inline(always)]
 pub(super) fn scores_q8<D: Dot>(
     d: D,
+    queries: &[i8],
+    scales: &[f32],
+    keys: &[i8],
+    key_scales: &[f32],
+    scores: &mut [f32],
+) {
+    let (hd, slots) = (queries.len() / scales.len(), scores.len() / scales.len());
+    let rows = queries.chunks_exact(hd).zip(scores.chunks_exact_mut(slots));
+    for ((query, scores), &scale) in rows.zip(scales) {
+        scores_of_one(d, query, scale, keys, key_scales, scores);
+    }
+}
+
+#[inline(always)]
+fn scores_of_one<D: Dot>(
+    d: D,
     query: &[i8],
     scale: f32,
     keys: &[i8],

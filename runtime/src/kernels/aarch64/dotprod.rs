@@ -81,13 +81,13 @@ fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn scores_q8(
-    query: &[i8],
-    scale: f32,
+    queries: &[i8],
+    scales: &[f32],
     keys: &[i8],
     key_scales: &[f32],
     scores: &mut [f32],
 ) {
-    dot::scores_q8(Dotprod::new(), query, scale, keys, key_scales, scores);
+    dot::scores_q8(Dotprod::new(), queries, scales, keys, key_scales, scores);
 }
 
 #[target_feature(enable = "neon,dotprod")]

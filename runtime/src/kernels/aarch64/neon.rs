@@ -233,8 +233,8 @@ fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 }
 
 #[target_feature(enable = "neon")]
-fn scores_q8(query: &[i8], scale: f32, keys: &[i8], key_scales: &[f32], scores: &mut [f32]) {
-    dot::scores_q8(Neon::new(), query, scale, keys, key_scales, scores);
+fn scores_q8(queries: &[i8], scales: &[f32], keys: &[i8], key_scales: &[f32], scores: &mut [f32]) {
+    dot::scores_q8(Neon::new(), queries, scales, keys, key_scales, scores);
 }
 
 #[target_feature(enable = "neon")]

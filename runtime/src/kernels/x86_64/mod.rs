@@ -54,3 +54,21 @@ fn transpose_8x8(r: [__m256i; 8]) -> [__m256i; 8] {
         _mm256_permute2x128_si256::<0x31>(a[3], b[3]),
     ]
 }
+
+/// The last three steps of [`crate::math::sum_tree`]: from eight lanes on.
+#[inline]
+#[target_feature(enable = "avx")]
+fn halves_sum(x: __m256) -> f32 {
+    let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+    let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+}
+
+/// The last three steps of [`crate::math::max_tree`].
+#[inline]
+#[target_feature(enable = "avx")]
+fn halves_max(x: __m256) -> f32 {
+    let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+    let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+}

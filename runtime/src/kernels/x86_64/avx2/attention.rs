@@ -8,25 +8,66 @@ use crate::math::Simd;
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn scores_q8(
-    query: &[i8],
-    scale: f32,
+    queries: &[i8],
+    scales: &[f32],
     keys: &[i8],
     key_scales: &[f32],
     scores: &mut [f32],
 ) {
-    let query = query.as_chunks::<4>().0;
-    let tiles = bytemuck::cast_slice::<i8, u8>(keys).chunks_exact(query.len() * 64);
-    let scales = key_scales.as_chunks::<16>().0;
-    for ((tile, s), out) in tiles.zip(scales).zip(scores.as_chunks_mut::<16>().0) {
-        let mut dots = [_mm256_setzero_si256(); 2];
-        for (q, k) in query.iter().zip(tile.as_chunks().0.as_chunks::<2>().0) {
-            let q = broadcast(q);
+    let (hd, slots) = (queries.len() / scales.len(), scores.len() / scales.len());
+    let mut first = 0;
+    while first < scales.len() {
+        let n = if scales.len() - first >= 4 { 4 } else { 1 };
+        let range = first..first + n;
+        let queries = &queries[range.start * hd..range.end * hd];
+        let (scales, scores) =
+            (&scales[range.clone()], &mut scores[range.start * slots..range.end * slots]);
+        match n {
+            4 => scores_of::<4>(queries, scales, keys, key_scales, scores),
+            _ => scores_of::<1>(queries, scales, keys, key_scales, scores),
+        }
+        first += n;
+    }
+}
+
+/// The scores of `N` queries.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn scores_of<const N: usize>(
+    queries: &[i8],
+    scales: &[f32],
+    keys: &[i8],
+    key_scales: &[f32],
+    scores: &mut [f32],
+) {
+    let (hd, tiles) = (queries.len() / N, scores.len() / N / 16);
+    let queries = queries.as_chunks::<4>().0;
+    let scores = scores.as_chunks_mut::<16>().0;
+    let keys = bytemuck::cast_slice::<i8, u8>(keys).as_chunks::<32>().0.as_chunks::<2>().0;
+    let quads = hd / 4;
+    for (tile, keys) in keys.chunks_exact(quads).take(tiles).enumerate() {
+        let mut dots = [[_mm256_setzero_si256(); 2]; N];
+        for (i, key) in keys.iter().enumerate() {
             for half in 0..2 {
-                dots[half] = _mm256_add_epi32(dots[half], dot_signed(load(&k[half]), q));
+                let key = load(&key[half]);
+                for n in 0..N {
+                    let dot = dot_signed(key, broadcast(&queries[n * quads + i]));
+                    dots[n][half] = _mm256_add_epi32(dots[n][half], dot);
+                }
             }
         }
-        let s = Avx2(()).mul(Avx2(()).load(s), Avx2(()).splat(scale));
-        Avx2(()).store(Avx2(()).mul(dots.map(|dot| _mm256_cvtepi32_ps(dot)), s), out);
+        for n in 0..N {
+            let dots = [_mm256_cvtepi32_ps(dots[n][0]), _mm256_cvtepi32_ps(dots[n][1])];
+            Avx2(()).store(dots, &mut scores[n * tiles + tile]);
+        }
+    }
+    // The scales come last: between the keys they would keep the hardware from fetching ahead.
+    for (n, scores) in scores.chunks_exact_mut(tiles).enumerate() {
+        for (score, key_scales) in scores.iter_mut().zip(key_scales.as_chunks::<16>().0) {
+            let s = Avx2(()).mul(Avx2(()).load(key_scales), Avx2(()).splat(scales[n]));
+            let score_scaled = Avx2(()).mul(Avx2(()).load(score), s);
+            Avx2(()).store(score_scaled, score);
+        }
     }
 }
 
@@ -49,7 +90,8 @@ pub(super) fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out:
                 }
             }
         }
-        let [high, low] = sums.map(|sum| sum.map(|half| _mm256_cvtepi32_ps(half)));
+        let high = [_mm256_cvtepi32_ps(sums[0][0]), _mm256_cvtepi32_ps(sums[0][1])];
+        let low = [_mm256_cvtepi32_ps(sums[1][0]), _mm256_cvtepi32_ps(sums[1][1])];
         let sum = Avx2(()).fma(high, Avx2(()).splat(128.0), low);
         Avx2(()).store(Avx2(()).mul(sum, Avx2(()).splat(scale)), &mut outs[d]);
     }

@@ -9,6 +9,7 @@ mod matmul;
 
 use core::arch::x86_64::*;
 
+use super::{halves_max, halves_sum};
 use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
@@ -126,10 +127,35 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    fn sum(self, x: [__m256; 2]) -> f32 {
+        // SAFETY: (1) the token is made only in functions with these target features.
+        unsafe { halves_sum(_mm256_add_ps(x[0], x[1])) }
+    }
+    #[inline(always)]
+    fn largest(self, x: [__m256; 2]) -> f32 {
+        // SAFETY: (1) the token is made only in functions with these target features.
+        unsafe { halves_max(_mm256_max_ps(x[0], x[1])) }
+    }
+    #[inline(always)]
     fn store_low_bytes(self, x: [__m256; 2], to: &mut [i8; 16]) {
-        let mut bits = [0.0; 16];
-        self.store(x, &mut bits);
-        *to = bits.map(|x| x.to_bits() as i8);
+        // SAFETY: (1) by the token; (2) (3) (4) an exclusive reference to sixteen bytes.
+        unsafe {
+            let bits = [_mm256_castps_si256(x[0]), _mm256_castps_si256(x[1])];
+            _mm_storeu_si128(to.as_mut_ptr().cast(), low_bytes(bits));
+        }
+    }
+    #[inline(always)]
+    fn store_halves(self, x: [__m256; 2], high: &mut [u8; 16], low: &mut [u8; 16]) {
+        // SAFETY: (1) by the token; (2) (3) (4) exclusive references to sixteen bytes.
+        unsafe {
+            let bits = [_mm256_castps_si256(x[0]), _mm256_castps_si256(x[1])];
+            let mask = _mm_set1_epi8(127);
+            let shifted = [_mm256_srli_epi32::<7>(bits[0]), _mm256_srli_epi32::<7>(bits[1])];
+            let high_bits = _mm_and_si128(low_bytes(shifted), mask);
+            let low_bits = _mm_and_si128(low_bytes(bits), mask);
+            _mm_storeu_si128(high.as_mut_ptr().cast(), high_bits);
+            _mm_storeu_si128(low.as_mut_ptr().cast(), low_bits);
+        }
     }
 }
 
@@ -161,4 +187,15 @@ fn load_scales(from: &[u8; ROWS]) -> __m128i {
 fn dot_signed(w: __m256i, a: __m256i) -> __m256i {
     let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
     _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+}
+
+/// The low byte of each lane.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn low_bytes(x: [__m256i; 2]) -> __m128i {
+    let low = _mm256_set1_epi32(255);
+    let words = _mm256_packus_epi32(_mm256_and_si256(x[0], low), _mm256_and_si256(x[1], low));
+    // Lanes 0 to 3, 8 to 11, 4 to 7, 12 to 15.
+    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+    _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words))
 }

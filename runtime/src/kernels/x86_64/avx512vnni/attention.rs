@@ -7,27 +7,73 @@ use crate::kernels::generic::Lanes;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) fn scores_q8(
-    query: &[i8],
-    scale: f32,
+    queries: &[i8],
+    scales: &[f32],
     keys: &[i8],
     key_scales: &[f32],
     scores: &mut [f32],
 ) {
-    let sum: i32 = query.iter().map(|&q| i32::from(q)).sum();
-    let offset = _mm512_set1_epi32(sum << 7);
-    let sign = _mm512_set1_epi8(-128);
-    let query = query.as_chunks::<4>().0;
-    let tiles = bytemuck::cast_slice::<i8, u8>(keys).chunks_exact(query.len() * 64);
-    let scales = key_scales.as_chunks::<16>().0;
-    for ((tile, s), out) in tiles.zip(scales).zip(scores.as_chunks_mut::<16>().0) {
-        let mut dot = [_mm512_setzero_si512(); 2];
-        for (i, (q, k)) in query.iter().zip(tile.as_chunks().0).enumerate() {
-            let k = _mm512_xor_si512(load(k), sign);
-            dot[i % 2] = _mm512_dpbusd_epi32(dot[i % 2], k, broadcast(q));
+    let (hd, slots) = (queries.len() / scales.len(), scores.len() / scales.len());
+    let mut first = 0;
+    while first < scales.len() {
+        let n = match scales.len() - first {
+            8.. => 8,
+            4.. => 4,
+            _ => 1,
+        };
+        let range = first..first + n;
+        let queries = &queries[range.start * hd..range.end * hd];
+        let (scales, scores) =
+            (&scales[range.clone()], &mut scores[range.start * slots..range.end * slots]);
+        match n {
+            8 => scores_of::<8>(queries, scales, keys, key_scales, scores),
+            4 => scores_of::<4>(queries, scales, keys, key_scales, scores),
+            _ => scores_of::<1>(queries, scales, keys, key_scales, scores),
         }
-        let dot = _mm512_sub_epi32(_mm512_add_epi32(dot[0], dot[1]), offset);
-        let s = _mm512_mul_ps(Avx512(()).load(s), _mm512_set1_ps(scale));
-        Avx512(()).store(_mm512_mul_ps(_mm512_cvtepi32_ps(dot), s), out);
+        first += n;
+    }
+}
+
+/// The scores of `N` queries.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn scores_of<const N: usize>(
+    queries: &[i8],
+    scales: &[f32],
+    keys: &[i8],
+    key_scales: &[f32],
+    scores: &mut [f32],
+) {
+    let (hd, tiles) = (queries.len() / N, scores.len() / N / 16);
+    let mut offsets = [_mm512_setzero_si512(); N];
+    for (offset, query) in offsets.iter_mut().zip(queries.chunks_exact(hd)) {
+        let sum: i32 = query.iter().map(|&q| i32::from(q)).sum();
+        *offset = _mm512_set1_epi32(-(sum << 7));
+    }
+    let sign = _mm512_set1_epi8(-128);
+    let queries = queries.as_chunks::<4>().0;
+    let scores = scores.as_chunks_mut::<16>().0;
+    let keys = bytemuck::cast_slice::<i8, u8>(keys).as_chunks::<64>().0;
+    let quads = hd / 4;
+    for (tile, keys) in keys.chunks_exact(quads).take(tiles).enumerate() {
+        let mut dots = offsets;
+        for (i, key) in keys.iter().enumerate() {
+            let key = _mm512_xor_si512(load(key), sign);
+            for n in 0..N {
+                dots[n] = _mm512_dpbusd_epi32(dots[n], key, broadcast(&queries[n * quads + i]));
+            }
+        }
+        for n in 0..N {
+            Avx512(()).store(_mm512_cvtepi32_ps(dots[n]), &mut scores[n * tiles + tile]);
+        }
+    }
+    // The scales come last: between the keys they would keep the hardware from fetching ahead.
+    for (n, scores) in scores.chunks_exact_mut(tiles).enumerate() {
+        for (score, key_scales) in scores.iter_mut().zip(key_scales.as_chunks::<16>().0) {
+            let s = _mm512_mul_ps(Avx512(()).load(key_scales), _mm512_set1_ps(scales[n]));
+            let score_scaled = _mm512_mul_ps(Avx512(()).load(score), s);
+            Avx512(()).store(score_scaled, score);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod matmul;
 
 use core::arch::x86_64::*;
 
+use super::{halves_max, halves_sum};
 use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
@@ -103,6 +104,25 @@ impl Lanes for Avx512 {
     fn load_f16(self, from: &[u16; 16]) -> __m512 {
         // SAFETY: (1) by the token; (2) (3) a reference to sixteen u16, any alignment will do.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn sum(self, x: __m512) -> f32 {
+        op!(halves_sum(_mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x))))
+    }
+    #[inline(always)]
+    fn largest(self, x: __m512) -> f32 {
+        op!(halves_max(_mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x))))
+    }
+    #[inline(always)]
+    fn store_halves(self, x: __m512, high: &mut [u8; 16], low: &mut [u8; 16]) {
+        // SAFETY: (1) by the token; (2) (3) (4) exclusive references to sixteen bytes.
+        unsafe {
+            let (bits, mask) = (_mm512_castps_si512(x), _mm512_set1_epi32(127));
+            let high_bits = _mm512_and_si512(_mm512_srli_epi32::<7>(bits), mask);
+            let low_bits = _mm512_and_si512(bits, mask);
+            _mm_storeu_si128(high.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(high_bits));
+            _mm_storeu_si128(low.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(low_bits));
+        }
     }
     #[inline(always)]
     fn store_low_bytes(self, x: __m512, to: &mut [i8; 16]) {
