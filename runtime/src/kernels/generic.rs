@@ -7,7 +7,7 @@
 use super::scalar::group_scale;
 use super::{Columns, FloatLhs, VALUE_WEIGHT_MAX};
 use crate::math::{self, ROUND_MAGIC, Simd, max_tree, sum_tree};
-use crate::quant::tile::ROWS;
+use crate::quant::tile::{GROUP, ROWS};
 
 /// Sixteen lanes, in one register or several.
 pub(super) trait Lanes: Simd {
@@ -17,6 +17,14 @@ pub(super) trait Lanes: Simd {
     fn load_f16(self, from: &[u16; 16]) -> Self::F;
     /// The low byte of each lane's bits.
     fn store_low_bytes(self, x: Self::F, to: &mut [i8; 16]);
+    /// The low bytes of two times sixteen lanes that hold integers within ±127 plus
+    /// [`ROUND_MAGIC`].
+    #[inline(always)]
+    fn store_int8(self, a: Self::F, b: Self::F, to: &mut [i8; 32]) {
+        let [to_a, to_b]: &mut [[i8; 16]; 2] = to.as_chunks_mut().0.as_mut_array().expect("two");
+        self.store_low_bytes(a, to_a);
+        self.store_low_bytes(b, to_b);
+    }
     /// The lanes in memory.
     #[inline(always)]
     fn array(self, x: Self::F) -> [f32; 16] {
@@ -81,7 +89,19 @@ pub(super) fn quantize<S: Lanes>(
     scales: &mut [f32],
     sums: &mut [i32],
 ) {
-    for (g, x) in x.chunks(group).enumerate() {
+    if group == GROUP {
+        let (whole, _) = x.as_chunks::<GROUP>();
+        let outs = q.as_chunks_mut::<GROUP>().0[..whole.len()].chunks_mut(GROUPS);
+        let numbers = scales.chunks_mut(GROUPS).zip(sums.chunks_mut(GROUPS));
+        for ((x, q), (scales, sums)) in whole.chunks(GROUPS).zip(outs).zip(numbers) {
+            quantize_groups(s, x, q, scales, sums);
+        }
+        if x.len().is_multiple_of(GROUP) {
+            return;
+        }
+    }
+    let first = if group == GROUP { x.len() / GROUP } else { 0 };
+    for (g, x) in x.chunks(group).enumerate().skip(first) {
         let (chunks, rest) = x.as_chunks::<16>();
         let mut amax = s.splat(0.0);
         for chunk in chunks {
@@ -112,9 +132,52 @@ pub(super) fn quantize<S: Lanes>(
         }
         let used = chunks.len() + usize::from(!rest.is_empty());
         q[used..].as_flattened_mut().fill(0);
-        sums[g] = s.sum(sum) as i32;
+        sums[g] = small_integer(s.sum(sum));
         scales[g] = scale;
     }
+}
+
+/// Groups that go through the steps of [`quantize_groups`] together.
+const GROUPS: usize = 16;
+
+/// Up to [`GROUPS`] whole groups, step by step: what a group goes through is one long chain of
+/// dependent operations, and the CPU's schedulers hold too few of them to overlap many groups.
+#[inline(always)]
+fn quantize_groups<S: Lanes>(
+    s: S,
+    x: &[[f32; GROUP]],
+    q: &mut [[i8; GROUP]],
+    scales: &mut [f32],
+    sums: &mut [i32],
+) {
+    let mut inverses = [0.0; GROUPS];
+    for (x, largest) in x.iter().zip(&mut inverses) {
+        let [a, b] = halves(x);
+        let amax = s.max(s.abs(s.load(b)), s.max(s.abs(s.load(a)), s.splat(0.0)));
+        *largest = s.largest(amax);
+    }
+    for (inverse, scale) in inverses.iter_mut().zip(scales) {
+        (*scale, *inverse) = group_scale(*inverse);
+    }
+    let magic = s.splat(ROUND_MAGIC);
+    for (((x, q), &inverse), sum) in x.iter().zip(q).zip(&inverses).zip(sums) {
+        let [a, b] = halves(x);
+        let (a, b) = (rounded(s, s.load(a), inverse), rounded(s, s.load(b), inverse));
+        s.store_int8(a, b, q);
+        // Integers of at most 127, so that their sum is exact as a float.
+        *sum = small_integer(s.sum(s.add(s.sub(a, magic), s.sub(b, magic))));
+    }
+}
+
+#[inline(always)]
+fn halves(x: &[f32; GROUP]) -> &[[f32; 16]; 2] {
+    x.as_chunks().0.as_array().expect("two halves")
+}
+
+/// An integer of less than 22 bits that is held as a float.
+#[inline(always)]
+fn small_integer(x: f32) -> i32 {
+    (x + ROUND_MAGIC).to_bits() as i32 - ROUND_MAGIC.to_bits() as i32
 }
 
 /// `x · inverse` as an integer within ±127, in the low byte of the bits.
