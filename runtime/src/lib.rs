@@ -82,7 +82,7 @@
 //! | none | | everything it takes to run a model in the caller's memory |
 //! | `alloc` | | owned buffers: the encoders of files and of tokenizer sections, `encode_to_vec` |
 //! | `std` (default) | `alloc` | detection of the CPU's instructions at run time, `pool::ThreadPool` |
-//! | `mmap` (default) | `std` | `format::MappedFile`: a file in the page cache, used in place |
+//! | `mmap` (default) | `std` | `format::MappedFile`: a file in the page cache, used in place; `huge_pages`: memory for a copy of it |
 //!
 //! # Errors and panics
 //!
@@ -103,6 +103,8 @@ pub mod config;
 pub mod error;
 pub mod format;
 pub mod generate;
+#[cfg(feature = "mmap")]
+pub mod huge_pages;
 pub mod isa;
 pub mod kernels;
 mod kv_cache;

@@ -5,6 +5,7 @@ use std::thread::available_parallelism;
 use anyhow::{Result, anyhow, bail};
 use pocketgpt_runtime::KvType;
 use pocketgpt_runtime::format::{Encoding, WeightFile};
+use pocketgpt_runtime::huge_pages::HugePages;
 use pocketgpt_runtime::isa::Isa;
 use pocketgpt_runtime::kernels::Kernels;
 use pocketgpt_runtime::memory::Line;
@@ -60,6 +61,32 @@ pub fn session_options(file: &WeightFile<'_>, args: &RunArgs) -> Result<SessionO
     Ok(options)
 }
 
+/// A session's memory: zeroed by the system page by page, when a page is first used.
+#[derive(Debug)]
+enum Memory {
+    Ordinary(Box<[u8]>),
+    Huge(HugePages),
+}
+
+impl Memory {
+    /// `None` if there is not that much.
+    fn zeroed(bytes: usize, huge_pages: bool) -> Option<Self> {
+        if huge_pages {
+            return HugePages::zeroed(bytes).ok().map(Self::Huge);
+        }
+        // Asked for in bytes: memory that has to be aligned the allocator would zero itself, all of
+        // it, here and now.
+        bytemuck::allocation::try_zeroed_slice_box(bytes).ok().map(Self::Ordinary)
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Ordinary(bytes) => bytes,
+            Self::Huge(pages) => pages.bytes_mut(),
+        }
+    }
+}
+
 /// A model that is ready to run.
 #[derive(Debug)]
 pub struct Engine<'w> {
@@ -67,7 +94,7 @@ pub struct Engine<'w> {
     options: SessionOptions,
     pool: ThreadPool,
     /// The session's lines, and room to begin at a multiple of their size.
-    memory: Box<[u8]>,
+    memory: Memory,
 }
 
 impl<'w> Engine<'w> {
@@ -80,10 +107,8 @@ impl<'w> Engine<'w> {
         options.logit_rows = logit_rows;
         let plan = Plan::new(file.config(), &options)
             .map_err(|error| anyhow!("{}: {error}", model.name()))?;
-        // Zeroed by the system page by page, when a page is first used. Asked for in bytes: memory
-        // that has to be aligned the allocator would zero itself, all of it, here and now.
         let bytes = plan.total_bytes() + align_of::<Line>() - 1;
-        let memory = bytemuck::allocation::try_zeroed_slice_box(bytes).map_err(|()| {
+        let memory = Memory::zeroed(bytes, args.huge_pages).ok_or_else(|| {
             let needed = units::bytes(plan.total_bytes() as u64);
             anyhow!(
                 "{}: there is no memory for the session, which takes {needed}; use --kv q8 or a smaller --window",
@@ -97,7 +122,7 @@ impl<'w> Engine<'w> {
 
     /// A text to begin, and the threads to work on it with. One at a time: it uses the memory.
     pub fn session(&mut self) -> Result<(Session<'_, 'w>, &dyn Parallel)> {
-        let (_, memory, _) = bytemuck::pod_align_to_mut::<u8, Line>(&mut self.memory);
+        let (_, memory, _) = bytemuck::pod_align_to_mut::<u8, Line>(self.memory.bytes_mut());
         let session = Session::new(self.model, &self.options, memory)?;
         Ok((session, &self.pool))
     }

@@ -9,9 +9,10 @@ use pocketgpt_runtime::error::FormatError;
 use pocketgpt_runtime::format::header::{Header, decode_config};
 use pocketgpt_runtime::format::tensor::{NO_LAYER, canonical, tensor_count};
 use pocketgpt_runtime::format::{Encoding, MAGIC, MappedFile, Role, TensorEntry, WeightFile};
+use pocketgpt_runtime::huge_pages::HugePages;
 use pocketgpt_runtime::tokenizer::TokenizerView;
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, RunArgs};
 use crate::embedded;
 
 const COPY_AGAIN: &str = "copy or convert the model again";
@@ -27,6 +28,7 @@ pub struct Model {
 enum Bytes {
     Bundled(&'static [u8]),
     Mapped(MappedFile),
+    Copied(HugePages),
 }
 
 impl Model {
@@ -36,6 +38,38 @@ impl Model {
             Some(path) => Self::map(path),
             None => Self::bundled(),
         }
+    }
+
+    /// The model that the command line names, for running it.
+    pub fn open_to_run(args: &ModelArgs, run: &RunArgs) -> Result<Self> {
+        match &args.model {
+            Some(path) => Self::load(path, run),
+            None => Self::bundled()?.copied(run),
+        }
+    }
+
+    /// A model file of this name, for running it; not yet checked.
+    pub fn load(path: &Path, run: &RunArgs) -> Result<Self> {
+        // Mapped first in any case: what cannot be mapped is no model.
+        Self::map(path)?.copied(run)
+    }
+
+    /// The same in huge pages, where the command line asks for them.
+    fn copied(self, run: &RunArgs) -> Result<Self> {
+        if !run.huge_pages {
+            return Ok(self);
+        }
+        let Self { name, bytes } = self;
+        let copy = match bytes {
+            Bytes::Bundled(bytes) => HugePages::zeroed(bytes.len()).map(|mut copy| {
+                copy.bytes_mut().copy_from_slice(bytes);
+                copy
+            }),
+            // Read, not copied from the map, which would have the whole file in RAM twice.
+            _ => HugePages::read(Path::new(&name)),
+        };
+        let copy = copy.map_err(|error| anyhow!("{name}: --huge-pages: {error}; leave it out"))?;
+        Ok(Self { name, bytes: Bytes::Copied(copy) })
     }
 
     fn bundled() -> Result<Self> {
@@ -75,6 +109,7 @@ impl Model {
         match &self.bytes {
             Bytes::Bundled(bytes) => bytes,
             Bytes::Mapped(map) => map.bytes(),
+            Bytes::Copied(copy) => copy.bytes(),
         }
     }
 

@@ -124,10 +124,10 @@ struct Subject<'w> {
 
 pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let start = Instant::now();
-    let model = Model::open(&args.model)?;
+    let model = Model::open_to_run(&args.model, &args.run)?;
     let mut subjects = vec![Subject::new(&model, &args.run, start)?];
     let start = Instant::now();
-    let baseline = args.baseline.as_deref().map(Model::map).transpose()?;
+    let baseline = args.baseline.as_deref().map(|path| Model::load(path, &args.run)).transpose()?;
     if let Some(baseline) = &baseline {
         subjects.push(Subject::new(baseline, &args.run, start)?);
     }

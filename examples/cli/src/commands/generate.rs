@@ -149,7 +149,7 @@ pub fn run(args: &GenerateArgs) -> Result<Outcome> {
         prompt => input::without_final_newline(input::text_or_stdin(prompt.as_deref(), "prompt")?),
     };
     let start = Instant::now();
-    let model = Model::open(&args.model)?;
+    let model = Model::open_to_run(&args.model, &args.run)?;
     let tokenizer = model.tokenizer()?;
     let mut engine = Engine::new(&model, &args.run, 1)?;
     let load_seconds = start.elapsed().as_secs_f64();

@@ -84,7 +84,7 @@ struct Guess {
 }
 
 pub fn run(args: &LogitsArgs) -> Result<Outcome> {
-    let model = Model::open(&args.model)?;
+    let model = Model::open_to_run(&args.model, &args.run)?;
     let ids = token_ids(args, &model)?;
     let tokenizer = model.weights()?.tokenizer().map_err(|error| model.format_error(&error))?;
     let mut engine = Engine::new(&model, &args.run, LOGIT_ROWS)?;

@@ -59,7 +59,7 @@ struct Report {
 }
 
 pub fn run(args: &PerplexityArgs) -> Result<Outcome> {
-    let model = Model::open(&args.model)?;
+    let model = Model::open_to_run(&args.model, &args.run)?;
     let text_name = args.text.display();
     let eos = model.weights()?.config().eos_token_id.ok_or_else(|| {
         anyhow!("{}: the model names no token that separates documents; convert it again with eos_token_id in its config.json", model.name())
