@@ -2,16 +2,26 @@
 
 use core::arch::x86_64::*;
 
+/// Runs `$function::<$encoding, N>`, where `N` is how many groups' scales are prepared before their
+/// weights are read: all of a row, up to 8192 inputs.
+///
+/// Reading scales and weights in turns, two streams a few hundred bytes apart, keeps the hardware
+/// from fetching either ahead: on Zen 4 a matrix in memory is read at 10 to 18 GB/s that way, at
+/// 20 GB/s where a row is read in two pieces, and at 29 GB/s, as fast as by plain loads, when all
+/// scales of a record are read first. The smaller sizes are there because the scratch is zeroed.
+macro_rules! with_scratch_for {
+    ($groups:expr, $function:ident::<$encoding:ident>($($argument:expr),*)) => {
+        match $groups {
+            ..=32 => $function::<$encoding, 32>($($argument),*),
+            ..=128 => $function::<$encoding, 128>($($argument),*),
+            _ => $function::<$encoding, 256>($($argument),*),
+        }
+    };
+}
+
 pub(super) mod avx2;
 pub(super) mod avx512vnni;
 mod panel;
-
-/// How many groups' scales are prepared before their weights are read: all of a row of 2048 inputs.
-///
-/// Reading scales and weights in turns, two streams a few hundred bytes apart, keeps the hardware
-/// from fetching either ahead: on Zen 4 a matrix in memory is read at 10 to 18 GB/s that way, and at
-/// 29 GB/s, as fast as by plain loads, when the scales of a record are read first.
-const SCALES_AT_ONCE: usize = 64;
 
 /// Asks for all lines of some bytes.
 #[inline(always)]

@@ -6,7 +6,7 @@ use super::{Avx2, broadcast, dot_signed, load, load_scales};
 use crate::format::Encoding;
 use crate::kernels::generic::Lanes;
 use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
-use crate::kernels::x86_64::{SCALES_AT_ONCE, transpose_4x8};
+use crate::kernels::x86_64::transpose_4x8;
 use crate::kernels::{Columns, QuantLhs};
 use crate::math::Simd;
 use crate::quant::tile::{self, GROUP, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
@@ -111,7 +111,7 @@ fn matmul<G: Group + Tile<4>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Colu
         panel::matmul::<4, G>(lhs, 0..fours, records, dst);
     }
     if lhs.m > fours {
-        one_token::<G>(lhs, fours, records, dst);
+        with_scratch_for!(lhs.groups, one_token::<G>(lhs, fours, records, dst));
     }
 }
 
@@ -322,15 +322,20 @@ fn store_half(mut acc: [__m256; 4], sums: &mut Sums<'_, '_>, piece: &Piece<'_>, 
 
 /// The product of one token.
 ///
-/// Block scales are read ahead of the weights (see [`SCALES_AT_ONCE`]).
+/// `N` block scales are read ahead of the weights (see `with_scratch_for`).
 #[inline(always)]
-fn one_token<G: Group>(lhs: &QuantLhs<'_>, t: usize, records: &[u8], dst: &mut Columns<'_>) {
+fn one_token<G: Group, const N: usize>(
+    lhs: &QuantLhs<'_>,
+    t: usize,
+    records: &[u8],
+    dst: &mut Columns<'_>,
+) {
     let groups = lhs.groups;
     let range = t * groups..(t + 1) * groups;
     let q = lhs.q[range.start * GROUP..range.end * GROUP].as_chunks().0.as_chunks::<8>().0;
     let (scales, sums) = (&lhs.scales[range.clone()], &lhs.sums[range]);
     let outs = dst.row_mut(t).as_chunks_mut::<ROWS>().0;
-    let mut scratch = [[0.0f32; ROWS]; SCALES_AT_ONCE];
+    let mut scratch = [[0.0f32; ROWS]; N];
 
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
     for (record, out) in records.zip(outs) {
@@ -340,8 +345,8 @@ fn one_token<G: Group>(lhs: &QuantLhs<'_>, t: usize, records: &[u8], dst: &mut C
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let mut acc = [_mm256_setzero_ps(); 2];
-            for (i, block_scales) in block_scales.chunks(SCALES_AT_ONCE).enumerate() {
-                let first = i * SCALES_AT_ONCE;
+            for (i, block_scales) in block_scales.chunks(N).enumerate() {
+                let first = i * N;
                 for ((scale, b), a) in scratch.iter_mut().zip(block_scales).zip(&scales[first..]) {
                     let product = Avx2(()).mul(G::block_scales(b), Avx2(()).splat(*a));
                     Avx2(()).store(product, scale);

@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::{broadcast, load, load_ps, load_scales};
 use crate::format::Encoding;
 use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
-use crate::kernels::x86_64::{SCALES_AT_ONCE, transpose_8x8};
+use crate::kernels::x86_64::transpose_8x8;
 use crate::kernels::{Columns, QuantLhs};
 use crate::quant::tile::{self, GROUP, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
 
@@ -113,7 +113,7 @@ fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
         panel::matmul::<4, G>(lhs, eights..fours, records, dst);
     }
     if lhs.m > fours {
-        one_token::<G>(lhs, fours, records, dst);
+        with_scratch_for!(lhs.groups, one_token::<G>(lhs, fours, records, dst));
     }
 }
 
@@ -197,16 +197,21 @@ impl<const M: usize, G: Group> Tile<M> for G {
 
 /// The product of one token.
 ///
-/// Block scales are read ahead of the weights (see [`SCALES_AT_ONCE`]).
+/// `N` block scales are read ahead of the weights (see `with_scratch_for`).
 #[inline(always)]
-fn one_token<G: Group>(lhs: &QuantLhs<'_>, t: usize, records: &[u8], dst: &mut Columns<'_>) {
+fn one_token<G: Group, const N: usize>(
+    lhs: &QuantLhs<'_>,
+    t: usize,
+    records: &[u8],
+    dst: &mut Columns<'_>,
+) {
     let groups = lhs.groups;
     let range = t * groups..(t + 1) * groups;
     let q = lhs.q[range.start * GROUP..range.end * GROUP].as_chunks().0;
     let q: &[[[[i8; 4]; 1]; 8]] = q.as_chunks().0.as_chunks().0;
     let (scales, sums) = (&lhs.scales[range.clone()], &lhs.sums[range]);
     let outs = dst.row_mut(t).as_chunks_mut::<ROWS>().0;
-    let mut scratch = [[0.0f32; ROWS]; SCALES_AT_ONCE];
+    let mut scratch = [[0.0f32; ROWS]; N];
 
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
     for (record, out) in records.zip(outs) {
@@ -217,8 +222,8 @@ fn one_token<G: Group>(lhs: &QuantLhs<'_>, t: usize, records: &[u8], dst: &mut C
         // to sixteen f32 that are borrowed exclusively.
         unsafe {
             let mut acc = _mm512_setzero_ps();
-            for (i, block_scales) in block_scales.chunks(SCALES_AT_ONCE).enumerate() {
-                let first = i * SCALES_AT_ONCE;
+            for (i, block_scales) in block_scales.chunks(N).enumerate() {
+                let first = i * N;
                 for ((scale, b), a) in scratch.iter_mut().zip(block_scales).zip(&scales[first..]) {
                     let product = _mm512_mul_ps(G::block_scales(b), _mm512_set1_ps(*a));
                     _mm512_storeu_ps(scale.as_mut_ptr(), product);
