@@ -100,6 +100,10 @@ pub(super) fn quantize<S: Lanes>(
             return;
         }
     }
+    if group == 64 && x.len() == 64 {
+        (scales[0], sums[0]) = quantize_head(s, x.first_chunk().expect("64"), q);
+        return;
+    }
     let first = if group == GROUP { x.len() / GROUP } else { 0 };
     for (g, x) in x.chunks(group).enumerate().skip(first) {
         let (chunks, rest) = x.as_chunks::<16>();
@@ -167,6 +171,24 @@ fn quantize_groups<S: Lanes>(
         // Integers of at most 127, so that their sum is exact as a float.
         *sum = small_integer(s.sum(s.add(s.sub(a, magic), s.sub(b, magic))));
     }
+}
+
+/// A query, key or value of the most common head size.
+#[inline(always)]
+fn quantize_head<S: Lanes>(s: S, x: &[f32; 64], q: &mut [i8]) -> (f32, i32) {
+    let x: &[[f32; 16]; 4] = x.as_chunks().0.as_array().expect("four times sixteen");
+    let (a, b, c, d) = (s.load(&x[0]), s.load(&x[1]), s.load(&x[2]), s.load(&x[3]));
+    let low = s.max(s.abs(b), s.max(s.abs(a), s.splat(0.0)));
+    let (scale, inverse) = group_scale(s.largest(s.max(s.abs(d), s.max(s.abs(c), low))));
+    let (a, b) = (rounded(s, a, inverse), rounded(s, b, inverse));
+    let (c, d) = (rounded(s, c, inverse), rounded(s, d, inverse));
+    let q = q.as_chunks_mut::<32>().0;
+    s.store_int8(a, b, &mut q[0]);
+    s.store_int8(c, d, &mut q[1]);
+    let magic = s.splat(ROUND_MAGIC);
+    let low = s.add(s.sub(a, magic), s.sub(b, magic));
+    let high = s.add(s.sub(c, magic), s.sub(d, magic));
+    (scale, small_integer(s.sum(s.add(low, high))))
 }
 
 #[inline(always)]

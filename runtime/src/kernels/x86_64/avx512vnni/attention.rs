@@ -64,10 +64,19 @@ fn scores_of<const N: usize>(
             }
         }
         for n in 0..N {
-            Avx512(()).store(_mm512_cvtepi32_ps(dots[n]), &mut scores[n * tiles + tile]);
+            let mut score = _mm512_cvtepi32_ps(dots[n]);
+            if N > 1 {
+                let s = Avx512(()).load(&key_scales.as_chunks::<16>().0[tile]);
+                score = _mm512_mul_ps(score, _mm512_mul_ps(s, _mm512_set1_ps(scales[n])));
+            }
+            Avx512(()).store(score, &mut scores[n * tiles + tile]);
         }
     }
-    // The scales come last: between the keys they would keep the hardware from fetching ahead.
+    if N > 1 {
+        return;
+    }
+    // The scales of keys that come from memory are read last: between the keys they would keep the
+    // hardware from fetching ahead.
     for (n, scores) in scores.chunks_exact_mut(tiles).enumerate() {
         for (score, key_scales) in scores.iter_mut().zip(key_scales.as_chunks::<16>().0) {
             let s = _mm512_mul_ps(Avx512(()).load(key_scales), _mm512_set1_ps(scales[n]));

@@ -136,8 +136,13 @@ impl Lanes for Avx512 {
             let (bits, mask) = (_mm512_castps_si512(x), _mm512_set1_epi32(127));
             let high_bits = _mm512_and_si512(_mm512_srli_epi32::<7>(bits), mask);
             let low_bits = _mm512_and_si512(bits, mask);
-            _mm_storeu_si128(high.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(high_bits));
-            _mm_storeu_si128(low.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(low_bits));
+            // Bytes of the high halves and of the low ones, by packing as in `store_int8`.
+            let words = _mm512_packs_epi32(high_bits, low_bits);
+            let bytes = _mm512_packs_epi16(words, words);
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+            let bytes = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, bytes));
+            _mm_storeu_si128(high.as_mut_ptr().cast(), _mm256_castsi256_si128(bytes));
+            _mm_storeu_si128(low.as_mut_ptr().cast(), _mm256_extracti128_si256::<1>(bytes));
         }
     }
     #[inline(always)]
