@@ -3,5 +3,6 @@
 
 mod errors;
 mod generate;
+mod inside;
 mod reports;
 mod run;
