@@ -66,7 +66,8 @@ pub struct Engine<'w> {
     model: Gpt2<'w>,
     options: SessionOptions,
     pool: ThreadPool,
-    memory: Box<[Line]>,
+    /// The session's lines, and room to begin at a multiple of their size.
+    memory: Box<[u8]>,
 }
 
 impl<'w> Engine<'w> {
@@ -79,8 +80,10 @@ impl<'w> Engine<'w> {
         options.logit_rows = logit_rows;
         let plan = Plan::new(file.config(), &options)
             .map_err(|error| anyhow!("{}: {error}", model.name()))?;
-        // Zeroed by the system page by page, when a page is first used.
-        let memory = bytemuck::allocation::try_zeroed_slice_box(plan.lines()).map_err(|()| {
+        // Zeroed by the system page by page, when a page is first used. Asked for in bytes: memory
+        // that has to be aligned the allocator would zero itself, all of it, here and now.
+        let bytes = plan.total_bytes() + align_of::<Line>() - 1;
+        let memory = bytemuck::allocation::try_zeroed_slice_box(bytes).map_err(|()| {
             let needed = units::bytes(plan.total_bytes() as u64);
             anyhow!(
                 "{}: there is no memory for the session, which takes {needed}; use --kv q8 or a smaller --window",
@@ -94,7 +97,8 @@ impl<'w> Engine<'w> {
 
     /// A text to begin, and the threads to work on it with. One at a time: it uses the memory.
     pub fn session(&mut self) -> Result<(Session<'_, 'w>, &dyn Parallel)> {
-        let session = Session::new(self.model, &self.options, &mut self.memory)?;
+        let (_, memory, _) = bytemuck::pod_align_to_mut::<u8, Line>(&mut self.memory);
+        let session = Session::new(self.model, &self.options, memory)?;
         Ok((session, &self.pool))
     }
 
