@@ -25,6 +25,7 @@ fn usage_errors_are_2() {
         &["embed", "--pool", "max", "a"],
         &["attention", "--plot", "x.gif", "a"],
         &["tokenize", "--color", "red", "a"],
+        &["bench", "--baseline", "x", "--no-baseline"],
     ] {
         let run = run(args);
         assert_eq!(run.code, Some(2), "{args:?} {run:?}");
@@ -47,6 +48,8 @@ fn files_that_are_no_models() {
     let file = path.to_str().unwrap();
     let generate = ["generate", "-m", file, "x"];
     fails(&generate, &path, "no such file");
+    // Found out before anything is measured.
+    fails(&["bench", "--baseline", file], &path, "no such file");
 
     let check = |bytes: &[u8], cause| {
         fs::write(&path, bytes).unwrap();
