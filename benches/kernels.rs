@@ -1,5 +1,6 @@
 //! Each kernel on each instruction set: GB/s of weights for one token, multiply-adds per second
-//! for many, and the vector kernels.
+//! for many, the vector kernels, attention by the number of positions. First comes what the machine
+//! gives at most, on one thread as all the others.
 
 use std::hint::black_box;
 
@@ -8,13 +9,18 @@ use pocketgpt_benches::numbers;
 use pocketgpt_runtime::config::Activation;
 use pocketgpt_runtime::format::Encoding;
 use pocketgpt_runtime::isa::Isa;
+use pocketgpt_runtime::kernels::peak::Peak;
 use pocketgpt_runtime::kernels::{Columns, FloatLhs, HeadCache, Kernels, Lhs, QuantLhs};
 use pocketgpt_runtime::memory::Line;
 use pocketgpt_runtime::quant::tile::{self, GROUP, ROWS};
+use pocketgpt_runtime::roofline::Memory;
 
 const ENCODINGS: [Encoding; 4] = [Encoding::Q4, Encoding::Q8, Encoding::F16, Encoding::F32];
 /// `n_embd` of the 124M shape.
 const COLS: usize = 768;
+/// Weights that no cache holds, and weights that L2 holds.
+const FROM_MEMORY: usize = 64 << 20;
+const FROM_CACHE: usize = 512 << 10;
 
 fn sets() -> impl Iterator<Item = Kernels> {
     Isa::available().filter_map(Kernels::for_isa)
@@ -74,6 +80,33 @@ impl Input {
     }
 }
 
+/// Reading alone, and multiplying in registers alone.
+fn limits(c: &mut Criterion) {
+    const ROUNDS: u32 = 1000;
+    let memory = Memory::new(FROM_MEMORY).expect("64 MB");
+    let mut group = c.benchmark_group("limits");
+    for kernels in sets() {
+        let peak = kernels.peak();
+        for (name, bytes) in [("read from memory", FROM_MEMORY), ("read from cache", FROM_CACHE)] {
+            let lines = &memory.lines()[..bytes / Line::BYTES];
+            group.throughput(Throughput::Bytes(bytes as u64));
+            group.bench_function(BenchmarkId::new(name, kernels.isa()), |b| {
+                b.iter(|| peak.read(black_box(lines)));
+            });
+        }
+        let multiply_i8: fn(&Peak, u32) -> u64 = Peak::multiply_i8;
+        for (name, multiply) in
+            [("multiply-adds in int8", multiply_i8), ("multiply-adds in f32", Peak::multiply_f32)]
+        {
+            group.throughput(Throughput::Elements(multiply(&peak, ROUNDS)));
+            group.bench_function(BenchmarkId::new(name, kernels.isa()), |b| {
+                b.iter(|| multiply(&peak, black_box(ROUNDS)));
+            });
+        }
+    }
+    group.finish();
+}
+
 fn matmul(
     c: &mut Criterion,
     name: &str,
@@ -107,8 +140,8 @@ fn matmul(
 }
 
 fn gemv(c: &mut Criterion) {
-    matmul(c, "gemv from memory", 64 << 20, 1, |bytes, _| Throughput::Bytes(bytes));
-    matmul(c, "gemv from cache", 512 << 10, 1, |bytes, _| Throughput::Bytes(bytes));
+    matmul(c, "gemv from memory", FROM_MEMORY, 1, |bytes, _| Throughput::Bytes(bytes));
+    matmul(c, "gemv from cache", FROM_CACHE, 1, |bytes, _| Throughput::Bytes(bytes));
 }
 
 fn gemm(c: &mut Criterion) {
@@ -149,21 +182,23 @@ fn vectors(c: &mut Criterion) {
     group.finish();
 }
 
-/// One query of one head against a cache of this many positions.
+/// One query of one head against a cache of this many positions: scores, softmax, values.
 fn attention(c: &mut Criterion) {
     const HEAD: usize = 64;
     let mut group = c.benchmark_group("attention of a head");
-    for slots in [64usize, 512, 1024] {
-        group.throughput(Throughput::Elements(slots as u64));
-        let (floats, scales) = (numbers(slots * HEAD), vec![0.01; slots]);
-        let halves = vec![0x2c10u16; slots * HEAD];
-        let bytes: Vec<i8> = (0..slots * HEAD).map(|i| (i * 37 % 255) as u8 as i8).collect();
+    for slots in [16usize, 64, 256, 1024] {
+        // A cache has room for whole tiles of 64.
+        let room = slots.next_multiple_of(64);
+        let (floats, scales) = (numbers(room * HEAD), vec![0.01; room]);
+        let halves = vec![0x2c10u16; room * HEAD];
+        let bytes: Vec<i8> = (0..room * HEAD).map(|i| (i * 37 % 255) as u8 as i8).collect();
         let (query, query8) = (numbers(HEAD), vec![5i8; HEAD]);
         let caches = [
-            ("f32", HeadCache::F32 { keys: &floats, values: &floats }),
-            ("f16", HeadCache::F16 { keys: &halves, values: &halves }),
+            ("f32", 8 * HEAD, HeadCache::F32 { keys: &floats, values: &floats }),
+            ("f16", 4 * HEAD, HeadCache::F16 { keys: &halves, values: &halves }),
             (
                 "q8",
+                2 * HEAD + 8,
                 HeadCache::Q8 {
                     keys: &bytes,
                     key_scales: &scales,
@@ -172,7 +207,8 @@ fn attention(c: &mut Criterion) {
                 },
             ),
         ];
-        for (name, cache) in &caches {
+        for (name, bytes, cache) in &caches {
+            group.throughput(Throughput::Bytes((slots * bytes) as u64));
             for kernels in sets() {
                 let (mut scores, mut out) = (vec![0.0; slots], [0.0; HEAD]);
                 let (mut high, mut low) = (vec![0; slots], vec![0; slots]);
@@ -208,6 +244,6 @@ fn configured() -> Criterion {
 criterion_group! {
     name = benches;
     config = configured();
-    targets = gemv, gemm, vectors, attention
+    targets = limits, gemv, gemm, vectors, attention
 }
 criterion_main!(benches);

@@ -1,5 +1,6 @@
 //! Whole tokens of a model of GPT-2's 124M shape: decoding and prefill, quantized against f32, and
-//! each instruction set against scalar code, in one run.
+//! each instruction set against scalar code, in one run; and what a long text costs with each type of
+//! cache.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pocketgpt_benches::Models;
@@ -14,28 +15,40 @@ use pocketgpt_runtime::pool::ThreadPool;
 use pocketgpt_runtime::session::Session;
 use pocketgpt_runtime::workspace::{Plan, SessionOptions};
 
+/// How keys and values are kept unless a bench says otherwise: as exactly as the weights are.
+fn default_kv(encoding: Encoding) -> KvType {
+    let quantized = matches!(encoding, Encoding::Q8 | Encoding::Q4);
+    if quantized { KvType::Q8 } else { KvType::F32 }
+}
+
 /// Runs `f` with a session at position zero.
 fn with_session(
     file: &MappedFile,
-    encoding: Encoding,
+    kv: KvType,
     isa: Isa,
     threads: usize,
     f: impl FnOnce(&mut Session<'_, '_>),
 ) {
     let file = WeightFile::new(file.bytes()).expect("just written");
     let model = Gpt2::new(file, Kernels::for_isa(isa).expect("available"));
-    let quantized = matches!(encoding, Encoding::Q8 | Encoding::Q4);
-    let kv = if quantized { KvType::Q8 } else { KvType::F32 };
     let options = SessionOptions { kv, threads, ..SessionOptions::new(model.config()) };
     let lines = Plan::new(model.config(), &options).expect("possible options").lines();
     let mut memory: Vec<Line> = bytemuck::zeroed_vec(lines);
     f(&mut Session::new(model, &options, &mut memory).expect("as planned"));
 }
 
+fn pool(threads: usize) -> ThreadPool {
+    ThreadPool::new(threads).expect("threads")
+}
+
 fn tokens(c: &mut Criterion) {
     let models = Models::gpt2(&[Encoding::Q4, Encoding::Q8, Encoding::F32]);
-    let pool = |threads| ThreadPool::new(threads).expect("threads");
+    decode(c, &models);
+    decode_deep(c, &models);
+    prefill(c, &models);
+}
 
+fn decode(c: &mut Criterion, models: &Models) {
     let mut group = c.benchmark_group("decode a token");
     group.throughput(Throughput::Elements(1));
     for threads in [1, 2] {
@@ -46,7 +59,7 @@ fn tokens(c: &mut Criterion) {
                 if isa == Isa::Scalar && (threads > 1 || encoding == Encoding::F32) {
                     continue;
                 }
-                with_session(file, encoding, isa, threads, |session| {
+                with_session(file, default_kv(encoding), isa, threads, |session| {
                     session.feed(&[1; 16], &pool).expect("fits");
                     let id = BenchmarkId::new(format!("{} {isa}", encoding.name()), threads);
                     group.bench_function(id, |b| {
@@ -60,14 +73,38 @@ fn tokens(c: &mut Criterion) {
         }
     }
     group.finish();
+}
 
+/// Every token reads the whole cache on top of the weights.
+fn decode_deep(c: &mut Criterion, models: &Models) {
+    const DEPTH: usize = 1000;
+    let mut group = c.benchmark_group(format!("decode a token after {DEPTH}"));
+    group.throughput(Throughput::Elements(1));
+    let pool = pool(1);
+    for (encoding, file) in models.iter().filter(|model| model.0 != Encoding::Q8) {
+        for kv in [KvType::Q8, KvType::F16, KvType::F32] {
+            with_session(file, kv, Isa::best(), 1, |session| {
+                session.feed(&[1; DEPTH], &pool).expect("fits");
+                group.bench_function(BenchmarkId::new(encoding.name(), format!("kv {kv}")), |b| {
+                    b.iter(|| {
+                        session.truncate(DEPTH);
+                        session.feed(&[1], &pool).expect("fits")[0]
+                    });
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn prefill(c: &mut Criterion, models: &Models) {
     let mut group = c.benchmark_group("prefill 128 tokens");
     group.throughput(Throughput::Elements(128));
     for threads in [1, 2] {
         let pool = pool(threads);
         for isa in Isa::available().filter(|&isa| isa != Isa::Scalar) {
             for (encoding, file) in models.iter() {
-                with_session(file, encoding, isa, threads, |session| {
+                with_session(file, default_kv(encoding), isa, threads, |session| {
                     let id = BenchmarkId::new(format!("{} {isa}", encoding.name()), threads);
                     group.bench_function(id, |b| {
                         b.iter(|| {

@@ -69,7 +69,7 @@ for_arm() {
     cargo_test_profile "$command" --target "$TARGET" "$@"
 }
 for_arm build -p pocketgpt
-for_arm test --no-run -p pocketgpt-runtime --lib
+for_arm test --no-run -p pocketgpt-runtime --features bench --lib
 for_arm test --no-run -p pocketgpt-tests --test end_to_end
 
 log=$(mktemp)
@@ -86,7 +86,7 @@ on_cpu() {
     POCKETGPT_QEMU_CPU=$1
     POCKETGPT_REQUIRE_ISA=$2
     export POCKETGPT_QEMU_CPU POCKETGPT_REQUIRE_ISA
-    run for_arm test -p pocketgpt-runtime --lib -- --nocapture kernels math parallel pool
+    run for_arm test -p pocketgpt-runtime --features bench --lib -- --nocapture kernels math parallel pool
     covered=$(sed -n 's/.*covered: //p' "$log" | sort -u)
     [ -n "$covered" ] || { echo "arm: no conformance test ran on $1"; exit 1; }
     text=$(ci/aarch64-runner "$CARGO_TARGET_DIR/$TARGET/debug/pocketgpt" \

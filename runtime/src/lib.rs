@@ -83,6 +83,7 @@
 //! | `alloc` | | owned buffers: the encoders of files and of tokenizer sections, `encode_to_vec` |
 //! | `std` (default) | `alloc` | detection of the CPU's instructions at run time, `pool::ThreadPool` |
 //! | `mmap` (default) | `std` | `format::MappedFile`: a file in the page cache, used in place; `huge_pages`: memory for a copy of it |
+//! | `bench` | `mmap` | `kernels::peak` and `roofline`: what the machine gives at most, to measure against |
 //!
 //! # Errors and panics
 //!
@@ -116,6 +117,8 @@ pub mod parallel;
 #[cfg(feature = "std")]
 pub mod pool;
 pub mod quant;
+#[cfg(feature = "bench")]
+pub mod roofline;
 pub mod sampling;
 pub mod session;
 pub mod tokenizer;

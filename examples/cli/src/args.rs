@@ -38,6 +38,10 @@ pub enum Command {
     Generate(commands::generate::GenerateArgs),
     /// Show the tokens of a text.
     Tokenize(commands::tokenize::TokenizeArgs),
+    /// Show texts or words as vectors, and how alike they are.
+    Embed(commands::embed::EmbedArgs),
+    /// Show which tokens of a text look at which.
+    Attention(commands::attention::AttentionArgs),
     /// Tell what a model file holds, and what this machine can do.
     Info(commands::info::InfoArgs),
     /// Tell how much memory a model will take, without loading it.

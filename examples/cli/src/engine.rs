@@ -127,6 +127,11 @@ impl<'w> Engine<'w> {
         Ok((session, &self.pool))
     }
 
+    /// The threads, to work on something else with.
+    pub fn pool(&self) -> &ThreadPool {
+        &self.pool
+    }
+
     /// The model.
     pub fn model(&self) -> &Gpt2<'w> {
         &self.model

@@ -5,24 +5,37 @@
 //! | [`args`], [`commands`] | the command line, one module per command |
 //! | [`model`], [`embedded`], [`engine`] | a weight file, opened and ready to run |
 //! | [`input`], [`output`], [`interrupt`] | what comes in, goes out, and stops the work |
-//! | [`stop`], [`stream`], [`perplexity`], [`npy`] | parts that commands are made of |
-//! | [`machine`], [`units`] | the CPU, and numbers for people |
+//! | [`inside`], [`vectors`], [`words`] | what a model makes of a text on the way |
+//! | [`terminal`], [`textmap`], [`plot`], `projection` | showing it: characters, pictures, maps |
+//! | [`bench`], [`stop`], [`stream`], [`perplexity`] | parts that commands are made of |
+//! | [`outfile`], [`npy`] | files that commands write |
+//! | [`machine`], [`units`] | the CPU, its sensors, and numbers for people |
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod commands;
 mod embedded;
 mod engine;
 mod input;
+mod inside;
 mod interrupt;
 mod machine;
 mod model;
 mod npy;
+mod outfile;
 mod output;
 mod perplexity;
+mod plot;
+#[cfg(feature = "plot")]
+mod projection;
 mod stop;
 mod stream;
+mod terminal;
+mod textmap;
 mod units;
+mod vectors;
+mod words;
 
 use std::process::ExitCode;
 
@@ -38,6 +51,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => commands::generate::run(&args),
         Command::Tokenize(args) => commands::tokenize::run(&args),
+        Command::Embed(args) => commands::embed::run(&args),
+        Command::Attention(args) => commands::attention::run(&args),
         Command::Info(args) => commands::info::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Verify(args) => commands::verify::run(&args),

@@ -10,6 +10,7 @@ use pocketgpt_runtime::format::header::{Header, decode_config};
 use pocketgpt_runtime::format::tensor::{NO_LAYER, canonical, tensor_count};
 use pocketgpt_runtime::format::{Encoding, MAGIC, MappedFile, Role, TensorEntry, WeightFile};
 use pocketgpt_runtime::huge_pages::HugePages;
+use pocketgpt_runtime::memory::Line;
 use pocketgpt_runtime::tokenizer::TokenizerView;
 
 use crate::args::{ModelArgs, RunArgs};
@@ -29,6 +30,7 @@ enum Bytes {
     Bundled(&'static [u8]),
     Mapped(MappedFile),
     Copied(HugePages),
+    Made(Vec<Line>),
 }
 
 impl Model {
@@ -100,6 +102,11 @@ impl Model {
         Ok(Self { name, bytes: Bytes::Mapped(map) })
     }
 
+    /// A model that this program has made.
+    pub fn in_memory(name: String, lines: Vec<Line>) -> Self {
+        Self { name, bytes: Bytes::Made(lines) }
+    }
+
     /// Its name in messages: the path, or `bundled model`.
     pub fn name(&self) -> &str {
         &self.name
@@ -110,6 +117,7 @@ impl Model {
             Bytes::Bundled(bytes) => bytes,
             Bytes::Mapped(map) => map.bytes(),
             Bytes::Copied(copy) => copy.bytes(),
+            Bytes::Made(lines) => bytemuck::cast_slice(lines),
         }
     }
 
@@ -276,4 +284,12 @@ pub fn bytes_per_token(file: &WeightFile<'_>) -> u64 {
         .filter(|entry| !matches!((entry.role, tied), (Role::Wpe, _) | (Role::Wte, false)))
         .map(|entry| entry.len)
         .sum()
+}
+
+/// Multiply-adds with weights: of every token in the blocks, and of one whose logits are wanted.
+pub fn macs_per_token(file: &WeightFile<'_>) -> (u64, u64) {
+    let weights = |entry: &TensorEntry| u64::from(entry.rows) * u64::from(entry.cols);
+    let entries = file.tensors().map(|tensor| tensor.entry);
+    let blocks = entries.filter(|entry| entry.role.in_block() && entry.role.is_matrix());
+    (blocks.map(|entry| weights(&entry)).sum(), weights(&file.head().entry))
 }

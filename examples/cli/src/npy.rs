@@ -1,11 +1,10 @@
 //! NumPy's `.npy`, version 1.0: a header in text, then the numbers.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::anyhow;
-use tempfile::NamedTempFile;
+use anyhow::Result;
+
+use crate::outfile::OutFile;
 
 /// The header of an array of little-endian f32 in C order.
 fn header(shape: &[usize]) -> Vec<u8> {
@@ -23,73 +22,26 @@ fn header(shape: &[usize]) -> Vec<u8> {
     bytes
 }
 
-enum Target {
-    /// A regular file, which gets its name when it is complete.
-    Named(BufWriter<NamedTempFile>),
-    /// A device or a pipe, which must not be replaced.
-    InPlace(BufWriter<File>),
-}
-
-/// Why a file cannot be written, and what to do.
-pub fn write_error(path: &Path, error: &io::Error) -> anyhow::Error {
-    let (name, kind) = (path.display(), error.kind());
-    match kind {
-        io::ErrorKind::NotFound => anyhow!("{name}: there is no such folder; create it first"),
-        io::ErrorKind::StorageFull => anyhow!("{name}: the disk is full; make room"),
-        _ => anyhow!("{name}: cannot be written, {kind}; choose another place"),
-    }
-}
-
 /// Writes an array row by row.
-pub struct NpyWriter {
-    path: PathBuf,
-    target: Target,
-}
+#[derive(Debug)]
+pub struct NpyWriter(OutFile);
 
 impl NpyWriter {
     /// Begins a file of this shape.
-    pub fn create(path: &Path, shape: &[usize]) -> io::Result<Self> {
-        let in_place = std::fs::metadata(path).is_ok_and(|kind| !kind.is_file());
-        let mut target = if in_place {
-            Target::InPlace(BufWriter::new(OpenOptions::new().write(true).open(path)?))
-        } else {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let mut builder = tempfile::Builder::new();
-            builder.prefix(".pocketgpt-").suffix(".npy.tmp");
-            // Temporary files are private otherwise; the umask still applies.
-            #[cfg(unix)]
-            builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-            let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
-            Target::Named(BufWriter::new(file))
-        };
-        target.writer().write_all(&header(shape))?;
-        Ok(Self { path: path.into(), target })
+    pub fn create(path: &Path, shape: &[usize]) -> Result<Self> {
+        let mut file = OutFile::create(path)?;
+        file.write(&header(shape))?;
+        Ok(Self(file))
     }
 
     /// Adds numbers.
-    pub fn write(&mut self, numbers: &[f32]) -> io::Result<()> {
-        let out = self.target.writer();
-        numbers.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))
+    pub fn write(&mut self, numbers: &[f32]) -> Result<()> {
+        numbers.iter().try_for_each(|x| self.0.write(&x.to_le_bytes()))
     }
 
     /// Ends the file and gives it its name.
-    pub fn finish(self) -> io::Result<()> {
-        match self.target {
-            Target::InPlace(mut file) => file.flush(),
-            Target::Named(file) => {
-                file.into_inner().map_err(io::IntoInnerError::into_error)?.persist(self.path)?;
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Target {
-    fn writer(&mut self) -> &mut dyn Write {
-        match self {
-            Self::Named(file) => file,
-            Self::InPlace(file) => file,
-        }
+    pub fn finish(self) -> Result<()> {
+        self.0.finish()
     }
 }
 

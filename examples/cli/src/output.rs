@@ -4,7 +4,10 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Result, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+use crate::terminal;
 
 /// The program that read our standard output has gone: a reason to end, not an error.
 #[derive(Debug)]
@@ -46,10 +49,16 @@ pub fn note(line: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// How far a work of `len` steps is, on standard error if that is a terminal; `what` they are.
+pub fn progress_bar(len: usize, what: &str) -> ProgressBar {
+    let template = format!("{{wide_bar}} {{pos}}/{{len}} {what}, {{eta}} left");
+    let style = ProgressStyle::with_template(&template).expect("a valid template");
+    ProgressBar::new(len as u64).with_style(style)
+}
+
 /// The one line that an error is.
 pub fn error(error: &anyhow::Error) {
-    let colour =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colour = io::stderr().is_terminal() && !terminal::no_color();
     let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     // A file name may have control characters in it; the line must stay one line.
     let text: String =

@@ -15,6 +15,8 @@ mod table;
 pub(crate) mod aarch64;
 pub mod dst;
 mod generic;
+#[cfg(feature = "bench")]
+pub mod peak;
 pub mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use anyhow::Result;
 use clap::Args;
 use pocketgpt_runtime::config::Gpt2Config;
-use pocketgpt_runtime::format::{Encoding, VERSION, WeightFile};
+use pocketgpt_runtime::format::tensor::NO_LAYER;
+use pocketgpt_runtime::format::{Encoding, Role, TensorView, VERSION, WeightFile};
 use pocketgpt_runtime::isa::Isa;
 use pocketgpt_runtime::workspace::SessionOptions;
 use serde::Serialize;
@@ -45,6 +46,7 @@ struct Report {
     weight_bytes_per_token: u64,
     config: Config,
     encodings: Vec<EncodingUse>,
+    matrices: Vec<Matrices>,
     tokenizer: Option<Tokenizer>,
     metadata: Value,
     memory: MemoryPlan,
@@ -75,6 +77,23 @@ struct EncodingUse {
     encoding: &'static str,
     tensors: usize,
     bytes: u64,
+}
+
+/// The matrices of one role: one, or one in each layer.
+#[derive(Debug, Serialize)]
+struct Matrices {
+    role: &'static str,
+    count: usize,
+    encodings: Vec<&'static str>,
+    parameters: u64,
+    bits_per_weight: f64,
+    bytes: u64,
+    /// The least and the largest signal to noise against the checkpoint; null if nothing was lost
+    /// or it is not known.
+    snr_db_min: Option<f64>,
+    snr_db_max: Option<f64>,
+    /// The layer that lost most.
+    snr_db_min_layer: Option<u16>,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,6 +149,7 @@ fn report(model: &Model, with_tensors: bool) -> Result<Report> {
         weight_bytes_per_token: bytes_per_token(&file),
         config: config(file.config()),
         encodings: encodings(&file),
+        matrices: matrices(&file, &metadata),
         tokenizer: tokenizer.map(|view| Tokenizer {
             tokens: view.vocab_size(),
             merges: view.merge_count(),
@@ -180,6 +200,51 @@ fn encodings(file: &WeightFile<'_>) -> Vec<EncodingUse> {
         .collect()
 }
 
+/// Signal to noise of each tensor, in the order of the file, as the metadata has it.
+fn snr_db(metadata: &Value, tensor: usize) -> Option<f64> {
+    metadata["quality"][tensor].as_f64()
+}
+
+fn matrices(file: &WeightFile<'_>, metadata: &Value) -> Vec<Matrices> {
+    let mut all: Vec<Matrices> = Vec::new();
+    for (i, TensorView { entry, .. }) in file.tensors().enumerate() {
+        if !entry.role.is_matrix() && entry.role != Role::Wpe {
+            continue;
+        }
+        let role = entry.role.name();
+        let known = all.iter().position(|m| m.role == role).unwrap_or_else(|| {
+            all.push(Matrices {
+                role,
+                count: 0,
+                encodings: vec![],
+                parameters: 0,
+                bits_per_weight: 0.0,
+                bytes: 0,
+                snr_db_min: None,
+                snr_db_max: None,
+                snr_db_min_layer: None,
+            });
+            all.len() - 1
+        });
+        let m = &mut all[known];
+        m.count += 1;
+        if !m.encodings.contains(&entry.encoding.name()) {
+            m.encodings.push(entry.encoding.name());
+        }
+        m.parameters += u64::from(entry.rows) * u64::from(entry.cols);
+        m.bytes += entry.len;
+        m.bits_per_weight = 8.0 * m.bytes as f64 / m.parameters as f64;
+        if let Some(snr) = snr_db(metadata, i) {
+            m.snr_db_max = Some(m.snr_db_max.map_or(snr, |max| max.max(snr)));
+            if m.snr_db_min.is_none_or(|min| snr < min) {
+                m.snr_db_min = Some(snr);
+                m.snr_db_min_layer = (entry.layer != NO_LAYER).then_some(entry.layer);
+            }
+        }
+    }
+    all
+}
+
 fn tensors(file: &WeightFile<'_>, metadata: &Value) -> Vec<Tensor> {
     file.tensors()
         .enumerate()
@@ -189,7 +254,7 @@ fn tensors(file: &WeightFile<'_>, metadata: &Value) -> Vec<Tensor> {
             rows: tensor.entry.rows,
             cols: tensor.entry.cols,
             bytes: tensor.entry.len,
-            snr_db: metadata["quality"][i].as_f64(),
+            snr_db: snr_db(metadata, i),
         })
         .collect()
 }
@@ -231,21 +296,58 @@ fn text(report: &Report) -> String {
         ),
         None => line("tokenizer", "none".into()),
     }
-    for key in ["tool", "source", "recipe", "generation"] {
-        match &metadata[key] {
-            Value::Null => {}
-            Value::String(value) => line(key, value.clone()),
-            value => line(key, value.to_string()),
-        }
+    // What each tensor lost is told with the tensors.
+    let told = metadata.as_object().into_iter().flatten().filter(|(key, _)| *key != "quality");
+    for (key, value) in told {
+        line(key, plain(value));
     }
     line("CPU", m.cpu.clone().unwrap_or_else(|| "unknown".into()));
     line("instructions", format!("{} (available: {})", m.isa, m.isas.join(", ")));
     line("threads", m.threads.to_string());
 
+    out.push_str(&matrix_table(&report.matrices));
     out.push_str("\nmemory by default options, bytes\n");
     out.push_str(&report.memory.table());
     if let Some(tensors) = &report.tensors {
         out.push_str(&tensor_table(tensors));
+    }
+    out
+}
+
+/// JSON as people write it: `name tales, layers 6`.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(map) => {
+            let pairs = map.iter().map(|(key, value)| format!("{key} {}", plain(value)));
+            pairs.collect::<Vec<_>>().join(", ")
+        }
+        value => value.to_string(),
+    }
+}
+
+fn matrix_table(matrices: &[Matrices]) -> String {
+    let mut out = String::from(
+        "\nmatrices                 encoding   parameters    bits        bytes  SNR dB against the checkpoint\n",
+    );
+    for m in matrices {
+        let name = if m.count > 1 { format!("{} x {}", m.count, m.role) } else { m.role.into() };
+        let snr = match (m.snr_db_min, m.snr_db_max, m.snr_db_min_layer) {
+            (Some(min), Some(max), Some(layer)) if m.count > 1 => {
+                format!("{min:.1} (layer {layer}) to {max:.1}")
+            }
+            (Some(min), ..) => format!("{min:.1}"),
+            _ => "-".into(),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "{name:<24} {:<8} {:>12} {:>7.3} {:>12}  {snr}",
+            m.encodings.join(","),
+            m.parameters,
+            m.bits_per_weight,
+            m.bytes
+        );
     }
     out
 }

@@ -13,7 +13,7 @@ use super::tokenize::quoted;
 use crate::args::{ModelArgs, RunArgs};
 use crate::engine::Engine;
 use crate::model::Model;
-use crate::npy::{NpyWriter, write_error};
+use crate::npy::NpyWriter;
 use crate::output;
 
 /// Tokens shown per position.
@@ -92,9 +92,7 @@ pub fn run(args: &LogitsArgs) -> Result<Outcome> {
     let shape = if args.all { vec![ids.len(), vocab_size] } else { vec![vocab_size] };
 
     let mut npy = match &args.npy {
-        Some(path) => {
-            Some(NpyWriter::create(path, &shape).map_err(|error| write_error(path, &error))?)
-        }
+        Some(path) => Some(NpyWriter::create(path, &shape)?),
         None => None,
     };
     let mut positions = Vec::new();
@@ -120,8 +118,9 @@ pub fn run(args: &LogitsArgs) -> Result<Outcome> {
             model.name()
         );
     }
-    if let (Some(npy), Some(path)) = (npy, &args.npy) {
-        written.and_then(|()| npy.finish()).map_err(|error| write_error(path, &error))?;
+    written?;
+    if let Some(npy) = npy {
+        npy.finish()?;
     }
 
     let npy = args.npy.as_ref().map(|path| path.display().to_string());

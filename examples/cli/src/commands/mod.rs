@@ -1,7 +1,10 @@
 //! One module per command, each with a `run` that does it.
 
+pub mod attention;
 pub mod bench;
 pub mod completions;
+pub mod embed;
+mod embed_plot;
 pub mod generate;
 pub mod info;
 pub mod logits;

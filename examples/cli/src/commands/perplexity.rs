@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Outcome;
@@ -71,7 +70,7 @@ pub fn run(args: &PerplexityArgs) -> Result<Outcome> {
     let mut engine = Engine::new(&model, &args.run, LOGIT_ROWS)?;
     interrupt::catch();
 
-    let bar = progress_bar(stream.tokens.len());
+    let bar = output::progress_bar(stream.tokens.len(), "tokens");
     let batch = engine.options().batch;
     let (mut session, par) = engine.session()?;
     let start = Instant::now();
@@ -120,11 +119,4 @@ pub fn run(args: &PerplexityArgs) -> Result<Outcome> {
         ))?;
     }
     Ok(Outcome::Done)
-}
-
-/// Shown on standard error if that is a terminal.
-fn progress_bar(tokens: usize) -> ProgressBar {
-    let template = "{wide_bar} {pos}/{len} tokens, {eta} left";
-    let style = ProgressStyle::with_template(template).expect("a valid template");
-    ProgressBar::new(tokens as u64).with_style(style)
 }

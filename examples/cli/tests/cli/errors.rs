@@ -19,6 +19,13 @@ fn usage_errors_are_2() {
         &["generate", "--stop", "", "x"],
         &["logits"],
         &["logits", "--ids", "1", "--text", "x"],
+        &["embed", "--plot", "x.jpg"],
+        &["embed", "--plot", "svg", "a"],
+        &["embed", "--perplexity", "3", "a"],
+        &["embed", "--pool", "max", "a"],
+        &["attention", "--plot", "x.gif", "a"],
+        &["tokenize", "--color", "red", "a"],
+        &["bench", "--baseline", "x", "--no-baseline"],
     ] {
         let run = run(args);
         assert_eq!(run.code, Some(2), "{args:?} {run:?}");
@@ -41,6 +48,8 @@ fn files_that_are_no_models() {
     let file = path.to_str().unwrap();
     let generate = ["generate", "-m", file, "x"];
     fails(&generate, &path, "no such file");
+    // Found out before anything is measured.
+    fails(&["bench", "--baseline", file], &path, "no such file");
 
     let check = |bytes: &[u8], cause| {
         fs::write(&path, bytes).unwrap();
@@ -105,6 +114,8 @@ fn a_closed_pipe_ends_quietly() {
         &["generate", "--json", "x"],
         &["info"],
         &["tokenize", "a b c"],
+        &["embed"],
+        &["attention", "a b c"],
         &["completions", "bash"],
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -135,10 +146,36 @@ fn what_does_not_fit_the_model() {
         (&["bench", "--depth", "500", "-n", "13"], "512 fit"),
         (&["perplexity", "--text", "no/such/file"], "no such file"),
         (&["logits", "--ids", "1", "--npy", "no/such/folder/x.npy"], "no such folder"),
+        (&["embed", "--npy", "no/such/folder/x.npy", "a"], "no such folder"),
+        (&["embed", "--layer", "7", "a"], "the layers 0 to 6"),
+        (&["embed", "--layer", "0", &"word ".repeat(600)], "512 fit"),
+        (&["embed", "a", ""], "empty"),
+        (&["embed", "-"], "no text"),
+        (&["embed", "--pool", "none", &"a ".repeat(2100)], "at most 2000"),
+        (&["attention", "--layer", "6", "a"], "the layers 0 to 5"),
+        (&["attention", "--head", "4", "a"], "the heads 0 to 3"),
+        (&["attention", ""], "empty"),
+        (&["attention", &"word ".repeat(600)], "512 fit"),
+        (&["attention", "--npy", "/", "a"], "folder"),
     ] {
         let line = run(args).error();
         assert!(line.contains(cause), "{line}");
     }
+}
+
+#[cfg(feature = "plot")]
+#[test]
+fn pictures_that_cannot_be() {
+    for (args, cause) in [
+        (&["embed", "--plot", "no/such/folder/x.svg"][..], "no such folder"),
+        (&["attention", "--plot", "no/such/folder/x.svg", "a"], "no such folder"),
+        (&["embed", "--plot", "x.svg", "--projection", "tsne", "a", "b"], "needs 4 vectors"),
+        (&["embed", "--plot", "x.svg", "--perplexity", "15"], "from 1 to 14.7"),
+    ] {
+        let line = run(args).error();
+        assert!(line.contains(cause), "{line}");
+    }
+    assert!(!Path::new("x.svg").exists());
 }
 
 #[cfg(unix)]

@@ -1,7 +1,9 @@
 //! The program as its users meet it: arguments in, streams and exit codes out.
 #![cfg(feature = "embedded-model")]
 
+mod bench;
 mod errors;
 mod generate;
+mod inside;
 mod reports;
 mod run;

@@ -4,10 +4,10 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::run::{MODEL, repository, run};
+use crate::run::{MODEL, npy_numbers, repository, run};
 
 #[track_caller]
-fn has_keys(report: &Value, keys: &[&str]) {
+pub fn has_keys(report: &Value, keys: &[&str]) {
     for key in keys {
         assert!(report.get(key).is_some(), "{key} in {report}");
     }
@@ -30,9 +30,44 @@ fn tokens_cover_the_text() {
     let ids = run(&["tokenize", "--ids", text]).ok();
     let listed: Vec<String> = tokens.iter().map(|token| token["id"].to_string()).collect();
     assert_eq!(ids.trim_end(), listed.join(","));
+    assert_eq!(report["decoded"], text);
     let table = run(&["tokenize", text]);
     assert!(table.stderr.contains("the same text"));
     assert_eq!(table.ok().lines().count(), 1 + tokens.len());
+}
+
+#[test]
+fn colours_only_where_they_are_wanted() {
+    let coloured = run(&["tokenize", "--color", "always", "a b"]).ok();
+    assert!(coloured.contains("\x1b[38;5;16;48;5;153ma\x1b[0m"), "{coloured:?}");
+    // Standard output is no terminal here.
+    for color in ["auto", "never"] {
+        assert!(!run(&["tokenize", "--color", color, "a b"]).ok().contains('\x1b'));
+    }
+}
+
+#[test]
+fn info_tells_what_each_kind_of_matrix_lost() {
+    let info = run(&["info", "--json", "--tensors"]).json();
+    let matrices = info["matrices"].as_array().unwrap();
+    assert_eq!(matrices.len(), 6);
+    let c_proj = matrices.iter().find(|m| m["role"] == "mlp.c_proj.weight").unwrap();
+    assert_eq!((&c_proj["count"], &c_proj["encodings"][0]), (&6.into(), &"q8".into()));
+    // The least is that of the tensor it names.
+    let name = format!("h.{}.mlp.c_proj.weight", c_proj["snr_db_min_layer"]);
+    let tensors = info["tensors"].as_array().unwrap();
+    let tensor = tensors.iter().find(|tensor| tensor["name"] == *name).unwrap();
+    assert_eq!(tensor["snr_db"], c_proj["snr_db_min"]);
+    let parameters =
+        |list: &[Value]| -> u64 { list.iter().map(|m| m["parameters"].as_u64().unwrap()).sum() };
+    // All but biases and norms.
+    let vectors = tensors.iter().filter(|tensor| tensor["rows"] == 1);
+    let vectors: u64 = vectors.map(|tensor| tensor["cols"].as_u64().unwrap()).sum();
+    assert_eq!(parameters(matrices) + vectors, info["parameters"].as_u64().unwrap());
+    let text = run(&["info"]).ok();
+    for part in ["6 x mlp.c_proj.weight", "temperature 0.8", "pocketgpt-quantize 0.1.0", "sha256"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
 }
 
 #[test]
@@ -84,22 +119,15 @@ fn logits_as_text_json_and_npy() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.npy");
     let npy = ["--npy", path.to_str().unwrap(), "--json"];
-    let read = |options: &[&str], shape: &str, count: usize| {
+    let read = |options: &[&str], shape: &[usize]| {
         let ids = ["logits", "--ids", "3478,813,258"];
         let report = run(&[&ids, options, &npy[..]].concat()).json();
         has_keys(&report, &["ids", "shape", "npy"]);
-        let bytes = fs::read(&path).unwrap();
-        assert_eq!(bytes[..8], *b"\x93NUMPY\x01\x00");
-        let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-        assert!(start.is_multiple_of(64));
-        let header = std::str::from_utf8(&bytes[10..start]).unwrap();
-        assert!(header.contains(shape) && header.contains("'<f4'"), "{header}");
-        assert_eq!(bytes.len(), start + 4 * count);
-        bytes[start..].to_vec()
+        npy_numbers(&path, shape)
     };
-    let last = read(&[], "(4096,)", 4096);
-    let all = read(&["--all"], "(3, 4096)", 3 * 4096);
-    assert_eq!(all[2 * 4 * 4096..], last);
+    let last = read(&[], &[4096]);
+    let all = read(&["--all"], &[3, 4096]);
+    assert_eq!(all[2 * 4096..], last);
     // Nothing else is left in the folder.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
@@ -120,40 +148,6 @@ fn perplexity_is_near_the_reference() {
 }
 
 #[test]
-fn bench_measures_and_compares() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.pgpt");
-    fs::write(&path, MODEL).unwrap();
-    let task = ["bench", "-p", "16", "-n", "4", "--depth", "0,8", "--repeat", "2", "-t", "2"];
-    let baseline = ["--baseline", path.to_str().unwrap(), "--json"];
-    let report = run(&[&task[..], &baseline].concat()).json();
-    for result in [&report, &report["baseline"]] {
-        has_keys(
-            result,
-            &[
-                "model",
-                "kv",
-                "file_bytes",
-                "load_seconds",
-                "prefill_tokens_per_second",
-                "decode_tokens_per_second",
-                "time_to_first_token_seconds",
-                "weight_bytes_per_token",
-            ],
-        );
-        assert_eq!(result["decode"][1]["depth"], 8);
-        has_keys(
-            &result["decode"][1],
-            &["token_seconds_p50", "token_seconds_p99", "weight_bytes_per_second"],
-        );
-    }
-    has_keys(&report, &["isa", "cpu", "peak_rss_bytes"]);
-    assert_eq!(report["threads"], 2);
-    assert!(report["ratio"]["decode_tokens_per_second"][0].as_f64().unwrap() > 0.0);
-    assert!(run(&task).ok().contains("decode 4 at 8"));
-}
-
-#[test]
 fn completions_for_the_usual_shells() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(run(&["completions", shell]).ok().contains("perplexity"), "{shell}");
@@ -166,12 +160,12 @@ fn every_command_has_examples() {
     let listed = help.split("Commands:\n").nth(1).unwrap();
     let lines = listed.lines().take_while(|line| !line.is_empty());
     let commands: Vec<&str> = lines.filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(commands.len(), 10);
+    assert_eq!(commands.len(), 12);
     for command in commands.into_iter().filter(|command| *command != "help") {
         let help = run(&[command, "--help"]).ok();
         let (options, _) = help.split_once("\nExamples:\n").expect(command);
         // A command's own options stand under no other heading.
-        for heading in ["\nChoosing tokens:\n", "\nRunning:\n"] {
+        for heading in ["\nChoosing tokens:\n", "\nPlotting:\n", "\nRunning:\n"] {
             let shared = options.split_once(heading).map_or("", |(_, shared)| shared);
             assert!(!shared.contains("--json") && !shared.contains("--quiet"), "{command}");
         }

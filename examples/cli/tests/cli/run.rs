@@ -1,7 +1,8 @@
 //! Starting the program.
 
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -77,6 +78,22 @@ impl Run {
         assert!(!line.contains('\n'), "{line}");
         line.strip_prefix("error: ").unwrap().to_owned()
     }
+}
+
+/// Numbers of a NumPy file, which must have this shape.
+#[track_caller]
+pub fn npy_numbers(path: &Path, shape: &[usize]) -> Vec<f32> {
+    let bytes = fs::read(path).unwrap();
+    assert_eq!(bytes[..8], *b"\x93NUMPY\x01\x00");
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    assert!(start.is_multiple_of(64));
+    let header = std::str::from_utf8(&bytes[10..start]).unwrap();
+    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+    let sizes = sizes.join(", ") + if shape.len() == 1 { "," } else { "" };
+    assert!(header.contains(&format!("({sizes})")) && header.contains("'<f4'"), "{header}");
+    let numbers = bytes[start..].as_chunks::<4>().0;
+    assert_eq!(bytes.len(), start + 4 * shape.iter().product::<usize>());
+    numbers.iter().map(|&x| f32::from_le_bytes(x)).collect()
 }
 
 /// A file of this repository.

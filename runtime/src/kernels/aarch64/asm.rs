@@ -7,7 +7,7 @@ use core::arch::asm;
 /// bytes of lane `LANE` of `b`.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn sdot_lane<const LANE: i32>(
+pub(in crate::kernels) fn sdot_lane<const LANE: i32>(
     mut sums: int32x4_t,
     a: int8x16_t,
     b: int8x16_t,
@@ -29,7 +29,7 @@ pub(super) fn sdot_lane<const LANE: i32>(
 /// Adds to a 2×2 matrix the product of 2×8 signed bytes with the transpose of 2×8 others.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-pub(super) fn smmla(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+pub(in crate::kernels) fn smmla(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     // SAFETY: (1) by the target features of this function; (4) it works on registers alone.
     unsafe {
         asm!(

@@ -5,7 +5,7 @@
 
 use core::arch::aarch64::*;
 
-mod asm;
+pub(in crate::kernels) mod asm;
 mod dot;
 pub(super) mod dotprod;
 pub(super) mod i8mm;
