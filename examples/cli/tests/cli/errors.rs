@@ -25,6 +25,7 @@ fn usage_errors_are_2() {
         &["embed", "--pool", "max", "a"],
         &["attention", "--plot", "x.gif", "a"],
         &["tokenize", "--color", "red", "a"],
+        &["interactive", "--temperature", "0"],
     ] {
         let run = run(args);
         assert_eq!(run.code, Some(2), "{args:?} {run:?}");

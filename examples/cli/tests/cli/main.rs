@@ -4,5 +4,6 @@
 mod errors;
 mod generate;
 mod inside;
+mod interactive;
 mod reports;
 mod run;
