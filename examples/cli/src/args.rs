@@ -27,6 +27,8 @@ const EXAMPLES: &str = "\
 Examples:
   pocketgpt generate \"Once upon a time\"
   pocketgpt generate -m gpt2.pgpt --strategy greedy -n 50 \"The capital of France is\"
+  pocketgpt interactive
+  pocketgpt embed --plot words.svg
   pocketgpt plan -m gpt2.pgpt --kv q8
   pocketgpt bench --json
 
@@ -36,6 +38,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 pub enum Command {
     /// Continue a text.
     Generate(commands::generate::GenerateArgs),
+    /// Write a text in turn with the model.
+    Interactive(commands::interactive::InteractiveArgs),
     /// Show the tokens of a text.
     Tokenize(commands::tokenize::TokenizeArgs),
     /// Show texts or words as vectors, and how alike they are.

@@ -50,6 +50,7 @@ const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => commands::generate::run(&args),
+        Command::Interactive(args) => commands::interactive::run(&args),
         Command::Tokenize(args) => commands::tokenize::run(&args),
         Command::Embed(args) => commands::embed::run(&args),
         Command::Attention(args) => commands::attention::run(&args),

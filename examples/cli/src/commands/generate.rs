@@ -60,9 +60,9 @@ pub struct GenerateArgs {
     run: RunArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Choosing tokens")]
-struct SamplingArgs {
+pub struct SamplingArgs {
     /// How the next token is chosen
     #[arg(long, value_enum, default_value_t = StrategyName::Sample)]
     strategy: StrategyName,
@@ -83,7 +83,7 @@ struct SamplingArgs {
     repetition_penalty: Option<f32>,
     /// Number that the random choices follow from [default: a random one, told at the end]
     #[arg(long, value_name = "S")]
-    seed: Option<u64>,
+    pub seed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -113,7 +113,7 @@ fn share_above_zero(text: &str) -> Result<f32, String> {
 /// Why the text ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum StopReason {
+pub enum StopReason {
     EndOfText,
     MaxNewTokens,
     StopText,
@@ -193,11 +193,12 @@ pub fn run(args: &GenerateArgs) -> Result<Outcome> {
 }
 
 /// Short enough to be typed again, and exact in every JSON reader.
-fn random_seed() -> u64 {
+pub fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish() >> 32
 }
 
-fn strategy(args: &SamplingArgs, model: &Model) -> Result<(Strategy, f32)> {
+/// The strategy and the repetition penalty that the user or the model file asks for.
+pub fn strategy(args: &SamplingArgs, model: &Model) -> Result<(Strategy, f32)> {
     let metadata = model.metadata()?;
     let from_file = |key: &str| metadata["generation"][key].as_f64().map(|x| x as f32);
     let top_k = metadata["generation"]["top_k"].as_u64().and_then(|k| u32::try_from(k).ok());

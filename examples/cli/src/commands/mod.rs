@@ -7,6 +7,7 @@ pub mod embed;
 mod embed_plot;
 pub mod generate;
 pub mod info;
+pub mod interactive;
 pub mod logits;
 pub mod perplexity;
 pub mod plan;

@@ -26,6 +26,7 @@ fn usage_errors_are_2() {
         &["attention", "--plot", "x.gif", "a"],
         &["tokenize", "--color", "red", "a"],
         &["bench", "--baseline", "x", "--no-baseline"],
+        &["interactive", "--temperature", "0"],
     ] {
         let run = run(args);
         assert_eq!(run.code, Some(2), "{args:?} {run:?}");

@@ -5,5 +5,6 @@ mod bench;
 mod errors;
 mod generate;
 mod inside;
+mod interactive;
 mod reports;
 mod run;

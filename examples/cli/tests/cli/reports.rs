@@ -160,7 +160,7 @@ fn every_command_has_examples() {
     let listed = help.split("Commands:\n").nth(1).unwrap();
     let lines = listed.lines().take_while(|line| !line.is_empty());
     let commands: Vec<&str> = lines.filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(commands.len(), 12);
+    assert_eq!(commands.len(), 13);
     for command in commands.into_iter().filter(|command| *command != "help") {
         let help = run(&[command, "--help"]).ok();
         let (options, _) = help.split_once("\nExamples:\n").expect(command);
