@@ -66,7 +66,7 @@ Everything else goes on with the text; an empty line lets the model write on. //
 Ctrl-C stops the answer.";
 
 pub fn run(args: &InteractiveArgs) -> Result<Outcome> {
-    let model = Model::open(&args.model)?;
+    let model = Model::open_to_run(&args.model, &args.run)?;
     let mut engine = Engine::new(&model, &args.run, 1)?;
     let mut settings = args.settings.clone();
     settings.sampling.seed.get_or_insert_with(random_seed);
