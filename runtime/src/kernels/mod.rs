@@ -316,6 +316,18 @@ impl Kernels {
         unsafe { (self.table.scores_q8)(queries, scales, keys, key_scales, scores) }
     }
 
+    /// Asks for what [`Kernels::values_q8`] reads first, to call before the weights are computed.
+    pub fn prefetch_values(&self, cache: &HeadCache<'_>, slots: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if let HeadCache::Q8 { values, value_scales, .. } = cache {
+            let first = &values[..values.len().min(FIRST_VALUES)];
+            x86_64::prefetch(bytemuck::cast_slice(&value_scales[..slots]));
+            x86_64::prefetch(bytemuck::cast_slice(first));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (cache, slots);
+    }
+
     /// `x = exp(x − max x)`, in place; returns the sum.
     pub fn softmax_unnormalized(&self, x: &mut [f32]) -> f32 {
         // SAFETY: (1) `self` proves the CPU; (2) any length will do.
@@ -373,6 +385,10 @@ impl Kernels {
         }
     }
 }
+
+/// Bytes of values to ask for ahead: by then the hardware fetches by itself.
+#[cfg(target_arch = "x86_64")]
+const FIRST_VALUES: usize = 4096;
 
 /// Proves that the records are whole and the destination has a column for each of their rows.
 fn check_records(records: &[u8], encoding: Encoding, cols: usize, m: usize, dst: &mut Columns<'_>) {

@@ -147,6 +147,9 @@ impl Attention<'_> {
                 self.kernels.scores(scratch.query, &cache, self.scale, scores);
             }
         }
+        if n == 1 {
+            self.kernels.prefetch_values(&cache, slots);
+        }
         let mut sums = [0.0; QUERIES];
         for (t, (scores, sum)) in scores.chunks_exact_mut(slots).zip(&mut sums).enumerate() {
             let visible = self.visible(self.position + queries.first + t);

@@ -25,7 +25,7 @@ mod panel;
 
 /// Asks for all lines of some bytes.
 #[inline(always)]
-fn prefetch(bytes: &[u8]) {
+pub(super) fn prefetch(bytes: &[u8]) {
     for line in bytes.chunks(64) {
         // SAFETY: (1) part of every x86-64; (2) prefetching does not access memory.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }

@@ -4,6 +4,7 @@ use core::arch::x86_64::*;
 
 use super::{Avx2, broadcast, dot_signed, load};
 use crate::kernels::generic::Lanes;
+use crate::kernels::x86_64::prefetch;
 use crate::math::Simd;
 
 #[target_feature(enable = "avx2,fma")]
@@ -41,6 +42,9 @@ fn scores_of<const N: usize>(
     scores: &mut [f32],
 ) {
     let (hd, tiles) = (queries.len() / N, scores.len() / N / 16);
+    if N == 1 {
+        prefetch(bytemuck::cast_slice(&key_scales[..tiles * 16]));
+    }
     let queries = queries.as_chunks::<4>().0;
     let scores = scores.as_chunks_mut::<16>().0;
     let keys = bytemuck::cast_slice::<i8, u8>(keys).as_chunks::<32>().0.as_chunks::<2>().0;

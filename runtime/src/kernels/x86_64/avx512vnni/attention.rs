@@ -4,6 +4,7 @@ use core::arch::x86_64::*;
 
 use super::{Avx512, broadcast, load};
 use crate::kernels::generic::Lanes;
+use crate::kernels::x86_64::prefetch;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) fn scores_q8(
@@ -51,6 +52,9 @@ fn scores_of<const N: usize>(
         *offset = _mm512_set1_epi32(-(sum << 7));
     }
     let sign = _mm512_set1_epi8(-128);
+    if N == 1 {
+        prefetch(bytemuck::cast_slice(&key_scales[..tiles * 16]));
+    }
     let queries = queries.as_chunks::<4>().0;
     let scores = scores.as_chunks_mut::<16>().0;
     let keys = bytemuck::cast_slice::<i8, u8>(keys).as_chunks::<64>().0;
