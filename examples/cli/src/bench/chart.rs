@@ -30,7 +30,9 @@ fn lines_of(result: &Measured, group: usize) -> [Line; 2] {
     let decode = || result.decode.iter();
     let speeds = decode().map(|at| (depth(at.depth), at.decode_tokens_per_second)).collect();
     let limits = decode().map(|at| (depth(at.depth), limit(at.cache_bytes_per_token))).collect();
-    let (name, kv) = (&result.model, result.kv);
+    // Of a path the file's name is enough.
+    let name = result.model.rsplit(['/', '\\']).next().unwrap_or_default();
+    let kv = result.kv;
     [
         Line { name: format!("{name}, kv {kv}"), points: speeds, is_limit: false, group },
         Line { name: "if it only read".into(), points: limits, is_limit: true, group },
