@@ -5,9 +5,11 @@
 //! | [`task`] | what every model has to do |
 //! | [`limits`] | how fast the machine reads and multiplies |
 //! | [`subject`] | a model that does the task, and its times |
-//! | [`float_twin`] | the same model in f32, to compare with |
-//! | [`report`], [`table`] | what came out, for programs and for people |
+//! | [`mod@float_twin`] | the same model in f32, to compare with |
+//! | [`report`], [`mod@table`], `chart` | what came out, for programs and for people |
 
+#[cfg(feature = "plot")]
+mod chart;
 mod float_twin;
 mod limits;
 mod report;
@@ -15,9 +17,11 @@ mod subject;
 mod table;
 mod task;
 
+#[cfg(feature = "plot")]
+pub use chart::draw;
 pub use float_twin::{float_twin, float_twin_bytes};
 pub use limits::{Arithmetic, Limits};
 pub use report::{Machine, Measured, Ratio, Report};
 pub use subject::Subject;
 pub use table::table;
-pub use task::Task;
+pub use task::{Task, Wishes};

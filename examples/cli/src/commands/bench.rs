@@ -5,17 +5,18 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::Outcome;
 use crate::args::{ModelArgs, RunArgs, number};
 use crate::bench::{
-    Arithmetic, Limits, Machine, Measured, Ratio, Report, Subject, Task, float_twin,
+    Arithmetic, Limits, Machine, Measured, Ratio, Report, Subject, Task, Wishes, float_twin,
     float_twin_bytes, table,
 };
 use crate::machine::{self, Readings, Sensors};
 use crate::model::Model;
-use crate::{interrupt, output, units};
+use crate::plot::{self, PlotPath};
+use crate::{interrupt, outfile, output, units};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -23,6 +24,7 @@ Examples:
   pocketgpt bench
   pocketgpt bench -m gpt2-q4.pgpt --threads 4
   pocketgpt bench -m gpt2-q4.pgpt --baseline gpt2-q8.pgpt
+  pocketgpt bench -m gpt2-q4.pgpt --plot speed.svg
   pocketgpt bench -p 256 -n 64 --depth 0,256 --no-baseline --json
 
 Tokens are random, from a fixed seed. Numbers are medians over the repetitions, after one that does
@@ -42,12 +44,12 @@ pub struct BenchArgs {
     /// Tokens read together, fewer where the context ends before [default: 512, or the whole context]
     #[arg(short = 'p', long, value_name = "N", value_parser = number(usize::MAX))]
     prefill: Option<usize>,
-    /// Tokens made one after another [default: 128, or the whole context]
+    /// Tokens made one after another [default: 128, with --plot 32, or the whole context]
     #[arg(short = 'n', long, value_name = "N", value_parser = number(usize::MAX))]
     decode: Option<usize>,
-    /// Tokens that are in the cache when reading or making begins
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
-    depth: Vec<usize>,
+    /// Tokens in the cache when reading or making begins [default: 0, with --plot eight depths]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    depth: Option<Vec<usize>>,
     /// How often to measure
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = number(10_000))]
     repeat: usize,
@@ -57,6 +59,9 @@ pub struct BenchArgs {
     /// Compare with nothing
     #[arg(long, conflicts_with = "baseline")]
     no_baseline: bool,
+    /// Draw tokens per second by depth, and their limit (.svg or .png)
+    #[arg(long, value_name = "FILE", value_parser = plot::parse_path)]
+    plot: Option<PlotPath>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -74,12 +79,14 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
         file.as_ref().map(|model| Subject::new(model, &args.run, start)).transpose()?;
     let task = task(args, &subject, baseline.as_ref())?;
     let with_twin = baseline.is_none() && wants_twin(args, &subject)?;
+    if let Some(path) = &args.plot {
+        outfile::check(path.path())?;
+    }
     interrupt::catch();
 
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}").expect("a valid template");
     let count = 1 + usize::from(baseline.is_some() || with_twin);
     let steps = (1 + args.repeat) * count * task.depths.len();
-    let bar = ProgressBar::new(steps as u64).with_style(style);
+    let bar = output::progress_bar(steps, "measurements");
     let step = &mut || bar.inc(1);
 
     let mut subjects = vec![subject];
@@ -118,6 +125,10 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let baseline = results.next().transpose()?;
     let ratio = baseline.as_ref().map(|baseline| Ratio::new(&result, baseline));
     let report = Report { machine, result, baseline, ratio };
+    if let Some(path) = &args.plot {
+        draw(path, &report)?;
+        output::note(format_args!("{}: tokens per second by depth", path.path().display()));
+    }
     if args.json {
         output::json(&report)?;
     } else {
@@ -133,7 +144,13 @@ fn task(args: &BenchArgs, subject: &Subject<'_>, baseline: Option<&Subject<'_>>)
     if let Some(config) = baseline.map(config) {
         (n_ctx, vocab_size) = (n_ctx.min(config.n_ctx), vocab_size.min(config.vocab_size));
     }
-    Task::new(n_ctx as usize, vocab_size, args.prefill, args.decode, &args.depth)
+    let wishes = Wishes {
+        prefill: args.prefill,
+        decode: args.decode,
+        depths: args.depth.as_deref(),
+        curve: args.plot.is_some(),
+    };
+    Task::new(n_ctx as usize, vocab_size, &wishes)
 }
 
 /// Whether the model is to be compared with itself in f32.
@@ -157,4 +174,13 @@ fn stopped(bar: &ProgressBar) -> Outcome {
     bar.finish_and_clear();
     output::note("stopped before the end of the measurement: no result");
     Outcome::Interrupted
+}
+
+#[cfg(feature = "plot")]
+use crate::bench::draw;
+
+/// Without pictures there is nothing to draw: [`plot::parse_path`] has refused.
+#[cfg(not(feature = "plot"))]
+fn draw(_: &PlotPath, _: &Report) -> Result<()> {
+    Ok(())
 }

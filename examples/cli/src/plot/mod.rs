@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "plot")]
 pub mod heatmap;
 #[cfg(feature = "plot")]
+pub mod lines;
+#[cfg(feature = "plot")]
 mod picture;
 #[cfg(feature = "plot")]
 pub mod scatter;

@@ -137,6 +137,42 @@ fn fractions_are_shares_of_the_limits() {
     }
 }
 
+#[cfg(feature = "plot")]
+#[test]
+fn draws_speed_by_depth() {
+    let folder = tempfile::tempdir().unwrap();
+    let draw = |name: &str, options: &[&str]| {
+        let path = folder.path().join(name);
+        let task =
+            ["bench", "-p", "8", "--repeat", "1", "--json", "--plot", path.to_str().unwrap()];
+        let run = run(&[&task[..], options].concat());
+        assert!(run.stderr.contains(name), "{}", run.stderr);
+        (run.json(), fs::read(path).unwrap())
+    };
+    let (report, svg) = draw("speed.svg", &["-n", "2", "--no-baseline"]);
+    let depths: Vec<u64> = report["decode"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|at| at["depth"].as_u64().unwrap())
+        .collect();
+    assert_eq!((depths.len(), depths[0], depths[7]), (8, 0, 510));
+    let svg = String::from_utf8(svg).unwrap();
+    for text in ["<svg", "tokens per second", "bundled model, kv q8", "if it only read"] {
+        assert!(svg.contains(text), "{text}");
+    }
+    // A point for each depth; the limit has none.
+    assert_eq!(svg.matches("<circle").count(), 8);
+
+    let (report, png) = draw("speed.png", &["--depth", "0,4"]);
+    assert!(png.starts_with(b"\x89PNG\r\n"));
+    assert_eq!(report["decode"][1]["depth"], 4);
+    // Close to the depth.
+    assert_eq!(report["decode"][0]["tokens"], 32);
+    // Nothing else is left in the folder.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
 #[test]
 fn the_table_is_for_people() {
     let table = run(&TASK).ok();

@@ -27,6 +27,7 @@ fn usage_errors_are_2() {
         &["tokenize", "--color", "red", "a"],
         &["bench", "--baseline", "x", "--no-baseline"],
         &["interactive", "--temperature", "0"],
+        &["bench", "--plot", "x.jpg"],
     ] {
         let run = run(args);
         assert_eq!(run.code, Some(2), "{args:?} {run:?}");
@@ -145,6 +146,7 @@ fn what_does_not_fit_the_model() {
         (&["logits", "--ids", "4096"], "0 to 4095"),
         (&["bench", "-p", "513"], "512 fit"),
         (&["bench", "--depth", "500", "-n", "13"], "512 fit"),
+        (&["bench", "--plot", "no/such/folder/x.svg"], "no such folder"),
         (&["perplexity", "--text", "no/such/file"], "no such file"),
         (&["logits", "--ids", "1", "--npy", "no/such/folder/x.npy"], "no such folder"),
         (&["embed", "--npy", "no/such/folder/x.npy", "a"], "no such folder"),
