@@ -1,80 +1,132 @@
 """Measures subjects in turn (ABAB…), so that all of them see the same machine."""
 
 import contextlib
-import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 
 from .cpu import CpuMeter
-from .subjects import Subject
-from .work import Work
+from .results import Result
+from .subjects import Failed, Subject
+
+# Idle threads of some peers spin for a while before they sleep.
+SETTLE_SECONDS = 0.2
 
 
 @dataclass
 class Comparison:
-    """The first of the subjects is ours; ratios are its speed over the others'."""
+    """The first of the subjects is ours: ratios compare it with each of the others."""
 
+    part: str
     name: str
-    work: Work
     subjects: list[Subject]
-    threads: int
+    unit: str = "tokens/s"
+    more_is_better: bool = True
     busy: int = 0
     """Processes that keep a CPU busy meanwhile."""
-    speeds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    """By name of the work and of the subject: tokens per second, one a round."""
-    foreign: list[float] = field(default_factory=list)
-    """Share of all CPUs that other programs took, one a measurement."""
+    warm_up: int = 0
+    """Rounds that do not count, for subjects that do not warm themselves."""
+    rounds: int | None = None
+    """At most so many, where figures hardly move."""
 
-    def medians(self, work: str) -> dict[str, float]:
-        return {name: statistics.median(all_) for name, all_ in self.speeds[work].items()}
 
-    def ratios(self, work: str) -> dict[str, list[float]]:
-        """Ours over each peer, by round."""
-        ours, *peers = self.speeds[work].values()
-        names = list(self.speeds[work])[1:]
-        return {
-            name: [a / b for a, b in zip(ours, peer, strict=True)]
-            for name, peer in zip(names, peers, strict=True)
-        }
+@dataclass
+class Limits:
+    rounds: int
+    max_foreign: float
+
+    @property
+    def attempts(self) -> int:
+        return 3 * self.rounds
+
+
+def compare(comparison: Comparison, limits: Limits) -> Result:
+    result = Result(
+        part=comparison.part,
+        name=comparison.name,
+        unit=comparison.unit,
+        more_is_better=comparison.more_is_better,
+        date=datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
+    wanted = min(limits.rounds, comparison.rounds or limits.rounds)
+    with started(comparison.subjects, result) as subjects, busy_processes(comparison.busy) as busy:
+        for _ in range(comparison.warm_up):
+            one_round(subjects, [], result)
+        for attempt in range(limits.attempts):
+            figures, foreign = one_round(subjects, busy, result)
+            last_chances = limits.attempts - attempt <= wanted - result.rounds
+            if foreign > limits.max_foreign and not last_chances:
+                result.rounds_dropped += 1
+                note(f"{comparison.name}: others took {foreign:.0%} of the CPUs: once again")
+                continue
+            result.add(figures, foreign)
+            note(f"{comparison.name}: round {result.rounds} of {wanted}")
+            if result.rounds == wanted:
+                break
+        result.settings = {subject.name: subject.settings for subject in subjects}
+    return result
+
+
+def one_round(
+    subjects: list[Subject], busy: list[int], result: Result
+) -> tuple[dict[str, dict[str, float]], float]:
+    """Figures by subject, and the largest share of the CPUs that went to something else meanwhile.
+
+    A peer that fails is out from then on.
+    """
+    figures, foreign = {}, 0.0
+    for subject in list(subjects):
+        time.sleep(SETTLE_SECONDS)
+        meter = CpuMeter([subject.pid, *busy])
+        try:
+            figures[subject.name] = subject.measure()
+        except Failed as error:
+            if subject is subjects[0]:
+                raise
+            subjects.remove(subject)
+            subject.stop()
+            note(f"left out: {error}")
+            result.fail(subject.name, str(error))
+            continue
+        foreign = max(foreign, meter.foreign_share())
+    return figures, foreign
 
 
 @contextlib.contextmanager
-def running(subjects: list[Subject]) -> Iterator[None]:
+def started(subjects: list[Subject], result: Result) -> Iterator[list[Subject]]:
+    """Those that could be started. Ours must; without another peer the comparison goes on."""
+    running = []
     try:
         for subject in subjects:
-            subject.start()
-        yield
+            try:
+                subject.start()
+                running.append(subject)
+            except Failed as error:
+                subject.stop()
+                note(f"left out: {error}")
+                result.fail(subject.name, str(error))
+        if subjects[0] not in running:
+            raise Failed(result.failed[subjects[0].name])
+        yield running
     finally:
-        for subject in subjects:
+        for subject in running:
             subject.stop()
 
 
 @contextlib.contextmanager
-def busy_processes(count: int) -> Iterator[None]:
+def busy_processes(count: int) -> Iterator[list[int]]:
     spin = [sys.executable, "-c", "while True: pass"]
     processes = [subprocess.Popen(spin) for _ in range(count)]
     try:
-        yield
+        yield [process.pid for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.wait()
 
 
-def compare(comparison: Comparison, rounds: int) -> None:
-    """Fills in the comparison's speeds."""
-    subjects, work = comparison.subjects, comparison.work
-    comparison.speeds = {w: {s.name: [] for s in subjects} for w in work.names()}
-    with running(subjects):
-        for number in range(rounds):
-            for subject in subjects:
-                with busy_processes(comparison.busy):
-                    meter = CpuMeter(subject.pid)
-                    speeds = subject.measure(work)
-                    if not comparison.busy:
-                        comparison.foreign.append(meter.foreign_share())
-                for name, speed in speeds.items():
-                    comparison.speeds[name][subject.name].append(speed)
-            print(f"{comparison.name}: round {number + 1} of {rounds}", file=sys.stderr)
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
