@@ -23,7 +23,8 @@ def measure(chosen: options.Options, environment: Environment) -> None:
     chosen.results.mkdir(parents=True, exist_ok=True)
     (chosen.results / "model.txt").write_text(models.name + "\n")
     for comparison in workshop.comparisons():
-        compare(comparison, limits).save(chosen.results)
+        if chosen.match in comparison.name:
+            compare(comparison, limits).save(chosen.results)
 
 
 def report(chosen: options.Options) -> Path:

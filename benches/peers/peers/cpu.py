@@ -19,6 +19,11 @@ def name() -> str:
     return platform.machine()
 
 
+def has(feature: str) -> bool:
+    """Whether the system lists it among the flags of an x86-64 CPU."""
+    return re.search(rf"^flags\b.*\b{feature}\b", Path("/proc/cpuinfo").read_text(), re.M) is not None
+
+
 def slug(text: str) -> str:
     """For a file's name."""
     text = re.sub(r"\((r|tm)\)", "", text.lower())

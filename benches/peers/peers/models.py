@@ -1,7 +1,6 @@
 """The one checkpoint, in every format that the subjects read.
 
-Files of peers are kept: they do not change. Ours are converted anew by each run, as the quantizer may
-have changed.
+Files are kept. Those of peers do not change; ours are converted anew when the quantizer was built anew.
 """
 
 import contextlib
@@ -22,7 +21,6 @@ class Models:
     def __init__(self, folder: Path, quantize: Path, checkpoint: Path | None):
         self.quantize = quantize
         self.log = folder / "conversions.log"
-        self.fresh: set[Path] = set()
         folder.mkdir(parents=True, exist_ok=True)
         if checkpoint is None:
             self.folder = folder / "gpt2-random"
@@ -41,10 +39,9 @@ class Models:
 
     def pgpt(self, encoding: str) -> Path:
         path = self.folder / f"{encoding}.pgpt"
-        if path not in self.fresh:
+        if not path.exists() or path.stat().st_mtime < self.quantize.stat().st_mtime:
             note(f"converting to {path.name}")
             run(self.quantize, "convert", self.checkpoint, "-o", path, "--to", encoding, "--quiet")
-            self.fresh.add(path)
         return path
 
     def gguf(self, kind: str) -> Path:

@@ -25,6 +25,7 @@ NOT_BY_DEFAULT = {"scaling"}
 @dataclass(frozen=True)
 class Options:
     parts: tuple[str, ...]
+    match: str
     rounds: int
     threads: tuple[int, ...]
     tokens: int
@@ -76,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     default = ",".join(name for name in PARTS if name not in NOT_BY_DEFAULT)
     add("--only", metavar="PARTS", type=names, help=f"parts to do [default: {default}]")
+    add("--match", metavar="TEXT", default="", help='only comparisons with this in their name: "8 bits, 1 thread"')
     add("--rounds", metavar="N", type=int, help="rounds that count [default: 7; 3 with --quick]")
     add("--threads", metavar="N,…", type=numbers, default=(1, 2), help="[default: 1,2]")
     add("--tokens", metavar="N", type=int, help="tokens decoded each time [default: 64; 16 with --quick]")
@@ -107,6 +109,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         parts = tuple(name for name in parts if name != "avx2")
     return Options(
         parts=parts,
+        match=args.match,
         rounds=args.rounds or (3 if args.quick else 7),
         threads=args.threads,
         tokens=args.tokens or (16 if args.quick else 64),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import scaling
+from . import cpu, scaling
 from .agreement import PocketgptAgreement, WorkerAgreement, pocketgpt_logits, sample
 from .cold import ColdLlama, ColdPocketgpt
 from .environment import Environment
@@ -46,11 +46,13 @@ class Workshop:
         process = self.process("llama", self.models.gguf(kind.lower()), threads, *options, **variables)
         return Worker(f"llama.cpp {kind}{label}", process, work)
 
-    def llamas(self, kind: str, threads: int, work: Speeds, **variables: str) -> list[Subject]:
+    def llamas(
+        self, kind: str, threads: int, work: Speeds, label: str = "", **variables: str
+    ) -> list[Subject]:
         """Neither way of computing attention is always the faster one."""
         return [
-            self.llama(kind, threads, work, **variables),
-            self.llama(kind, threads, work, FLASH, label=" flash", **variables),
+            self.llama(kind, threads, work, label=label, **variables),
+            self.llama(kind, threads, work, FLASH, label=f"{label} flash", **variables),
         ]
 
     def onnxruntime(self, kind: str, threads: int, work: Speeds) -> Worker:
@@ -58,7 +60,10 @@ class Workshop:
         return Worker(f"ONNX Runtime {kind}", process, work)
 
     def ctranslate2(self, threads: int, work: Speeds) -> Worker:
-        process = self.process("ctranslate2", self.models.ctranslate2("int8"), threads)
+        # Left alone it takes AVX2 for what is not a matrix product, on any CPU but Intel's.
+        variables = {"CT2_FORCE_CPU_ISA": "AVX512"} if cpu.has("avx512bw") else {}
+        file = self.models.ctranslate2("int8")
+        process = self.process("ctranslate2", file, threads, **variables)
         return Worker("CTranslate2 int8", process, work)
 
     def torch(self, kind: str, threads: int, work: Speeds) -> Worker:
@@ -90,7 +95,8 @@ class Workshop:
         tokens = sample(self.models.vocab_size)
         reference = pocketgpt_logits(self.pocketgpt, self.models.pgpt("f32"), tokens)
         none = Speeds()
-        peers = [self.llama(kind, 1, none, FLASH) for kind in ("F32", "Q8_0", "Q4_0", "Q4_K_M")]
+        kinds = ("F32", "Q8_0", "Q4_0", "Q4_K_M")
+        peers = [self.llama(kind, 1, none, FLASH, label=" flash") for kind in kinds]
         peers += [self.onnxruntime(kind, 1, none) for kind in ("f32", "int8", "int4")]
         peers += [self.ctranslate2(1, none)]
         peers += [self.torch(kind, 1, none) for kind in ("float32", "bfloat16", "int8")]
@@ -115,12 +121,17 @@ class Workshop:
                 *self.llamas("Q4_0", threads, work),
                 self.llama("Q4_0", threads, work, *kv_q8, label=" flash kv q8_0"),
                 *self.llamas("Q4_K_M", threads, work),
+                self.onnxruntime("int4", threads, work),
             ],
         )
         yield Comparison(
             "decode",
             f"decode, 8 bits, {count(threads)}",
-            [self.ours("q8", threads, work), *self.llamas("Q8_0", threads, work)],
+            [
+                self.ours("q8", threads, work),
+                *self.llamas("Q8_0", threads, work),
+                self.onnxruntime("int8", threads, work),
+            ],
         )
         yield Comparison(
             "decode",
@@ -141,6 +152,7 @@ class Workshop:
             [
                 self.ours("q4", threads, work),
                 self.onnxruntime("int8", threads, work),
+                self.ctranslate2(threads, work),
                 *self.llamas("Q4_0", threads, work),
                 *self.llamas("Q4_K_M", threads, work),
             ],
@@ -151,6 +163,7 @@ class Workshop:
             [
                 self.ours("q8", threads, work),
                 self.onnxruntime("int8", threads, work),
+                self.ctranslate2(threads, work),
                 *self.llamas("Q8_0", threads, work),
             ],
         )
@@ -159,7 +172,9 @@ class Workshop:
         path = {"PYTHONPATH": str(self.environment.llama_avx2)}
         work = Speeds(self.options.depths[:1], self.options.tokens, 512)
         for bits, encoding, kinds in ((4, "q4", ("Q4_0", "Q4_K_M")), (8, "q8", ("Q8_0",))):
-            peers = [peer for kind in kinds for peer in self.llamas(kind, threads, work, **path)]
+            peers = [
+                peer for kind in kinds for peer in self.llamas(kind, threads, work, " avx2", **path)
+            ]
             ours = self.ours(encoding, threads, work, "--isa", "avx2")
             yield Comparison("avx2", f"AVX2, {bits} bits, {count(threads)}", [ours, *peers])
 
@@ -209,6 +224,7 @@ class Workshop:
         ]
         for kind in ("Q4_0", "Q8_0", "F32"):
             for label, options in (("", ()), (" as mapped", ("--no-repack",))):
+                label = f" flash{label}"
                 worker = self.llama(kind, threads, none, FLASH, *options, label=label)
                 subjects.append(WorkerMemory(worker.name, worker.process))
         name = f"memory, {count(threads)}"

@@ -116,16 +116,29 @@ def summary(results: list[Result]) -> str:
 
 
 def settings(results: list[Result]) -> str:
-    """Once for each different set of settings."""
-    seen: dict[str, list[str]] = {}
+    """What each subject told of itself; subjects that told the same share a row."""
+    seen: dict[str, dict[str, None]] = {}
     for result in results:
         for subject, values in result.settings.items():
-            text = ", ".join(f"{key} {value}" for key, value in values.items())
-            names = seen.setdefault(text, [])
-            if text and subject not in names:
-                names.append(subject)
-    rows = [[", ".join(names), text] for text, names in seen.items() if names]
-    return "## Settings\n\n" + table(["subject", "as it tells itself"], rows)
+            told = {key: value for key, value in values.items() if not key.endswith("_bytes")}
+            text = ", ".join(f"{key} {value}" for key, value in told.items())
+            if text:
+                seen.setdefault(text, {})[subject] = None
+    rows = [[", ".join(subjects), text] for text, subjects in seen.items()]
+    return "## Settings\n\n" + table(["subjects", "settings"], rows) + files(results)
+
+
+def files(results: list[Result]) -> str:
+    sizes = {}
+    for result in results:
+        for subject, values in result.settings.items():
+            if "file_bytes" in values:
+                sizes[subject] = values["file_bytes"]
+    by_size: dict[int, list[str]] = {}
+    for subject, size in sizes.items():
+        by_size.setdefault(size, []).append(subject)
+    rows = [[", ".join(subjects), f"{size / 1e6:.1f}"] for size, subjects in sorted(by_size.items())]
+    return table(["subjects", "file, MB"], rows)
 
 
 def page(title: str, machine: dict[str, str], model: str, results: list[Result], plot: str | None) -> str:

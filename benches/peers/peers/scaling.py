@@ -14,7 +14,7 @@ def make(quantize: Path, scratch: Path, preset: str) -> Path:
     """A q4 file of random weights. The checkpoint that it is made from goes away again."""
     scratch.mkdir(parents=True, exist_ok=True)
     file, checkpoint = scratch / f"{preset}-q4.pgpt", scratch / preset
-    if not file.exists():
+    if not file.exists() or file.stat().st_mtime < quantize.stat().st_mtime:
         note(f"making {file.name}: some minutes for the large ones")
         remove(checkpoint)
         run(quantize, "synth", "--preset", preset, "--dtype", "f16", "--quiet", "-o", checkpoint)

@@ -6,6 +6,7 @@ of the text is forbidden by `min_length`.
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def load():
     settings = {
         "version": ctranslate2.__version__,
         "compute_type": model.generator.compute_type,
-        "intra_threads": args.threads,
+        "isa": os.environ.get("CT2_FORCE_CPU_ISA", "its own choice"),
+        "file_bytes": (Path(args.file) / "model.bin").stat().st_size,
     }
     return model, settings
 

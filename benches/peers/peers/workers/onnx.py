@@ -1,6 +1,7 @@
 """ONNX Runtime: `python -m peers.workers.onnx FILE --threads N`"""
 
 import argparse
+import os
 
 import numpy as np
 import onnxruntime
@@ -63,7 +64,13 @@ def load():
     parser.add_argument("file")
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
-    settings = {"version": onnxruntime.__version__, "kv": "f32, in place", "optimization": "all"}
+    settings = {
+        "version": onnxruntime.__version__,
+        "kv": "f32 in place",
+        "optimization": "all",
+        "spinning": True,
+        "file_bytes": os.path.getsize(args.file),
+    }
     return Session(args.file, args.threads), settings
 
 
