@@ -103,7 +103,8 @@ class Results(unittest.TestCase):
         self.assertEqual(self.result().best_peer("decode at 16"), "fast")
 
     def test_the_page_tells_all(self):
-        page = report.page("title", {"CPU": "some"}, "a model", [self.result()], "plot.svg")
+        page = report.page("title", {"CPU": "some"}, [self.result()], report.Plots("ratios.svg", None))
+        self.assertIn("(ratios.svg)", page)
         self.assertIn("| pocketgpt q4: 20.0 | fast: 14.0 | 1.38 (1.25–1.50) |", page)
         self.assertIn("| slow | 7.50 | 2.50 (2.00–3.00) |", page)
         self.assertIn("2 rounds; other programs took up to 0% of the CPUs", page)

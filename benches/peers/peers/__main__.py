@@ -1,9 +1,9 @@
 """The comparison itself, once everything is installed: `python -m peers`, called by `run`."""
 
+import json
 import os
 import signal
 import sys
-from datetime import date
 from pathlib import Path
 
 from . import cpu, machine, options, programs, results
@@ -13,6 +13,9 @@ from .parts import Workshop
 from .rounds import Limits, compare, note
 from .subjects import Failed
 
+# In the folder of results: machine and model.
+ABOUT = "about"
+
 
 def measure(chosen: options.Options, environment: Environment) -> None:
     """Each comparison is saved as soon as it is done."""
@@ -21,7 +24,8 @@ def measure(chosen: options.Options, environment: Environment) -> None:
     workshop = Workshop(chosen, environment, models, pocketgpt, quantize)
     limits = Limits(chosen.rounds, chosen.max_foreign)
     chosen.results.mkdir(parents=True, exist_ok=True)
-    (chosen.results / "model.txt").write_text(models.name + "\n")
+    about = machine.description(built=chosen.bin_dir is None) | {"model": models.name}
+    (chosen.results / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     for comparison in workshop.comparisons():
         if chosen.match in comparison.name:
             compare(comparison, limits).save(chosen.results)
@@ -38,12 +42,14 @@ def report(chosen: options.Options) -> Path:
     last = max(result.date for result in found)[:10]
     stem = f"{cpu.slug(cpu.name())}-{last}"
     chosen.output.mkdir(parents=True, exist_ok=True)
-    svg, png = (chosen.output / f"{stem}.{suffix}" for suffix in ("svg", "png"))
-    drawn = plot.draw(found, [svg, png])
+    plots = page.Plots(
+        ratios=plot.save(plot.draw_ratios(found), chosen.output / f"{stem}-ratios.svg"),
+        speeds=plot.save(plot.draw_speeds(found), chosen.output / f"{stem}.svg"),
+    )
     target = chosen.output / f"{stem}.md"
     title = f"pocketgpt and others on {cpu.name()}, {last}"
-    model = (chosen.results / "model.txt").read_text().strip()
-    page.write(target, title, machine.description(), model, found, svg.name if drawn else None)
+    about = json.loads((chosen.results / ABOUT).read_text())
+    target.write_text(page.page(title, about, found, plots))
     return target
 
 

@@ -39,11 +39,13 @@ def system() -> str:
     return f"{name}, kernel {platform.release().split('-')[0]}"
 
 
-def description() -> dict[str, str]:
+def description(built: bool) -> dict[str, str]:
+    """`built`: whether our programs are those of this repository, not some given by option."""
+    commit = f"commit {first_line('git', 'describe', '--always', '--dirty')}"
     return {
         "CPU": f"{cpu.name()}, {os.cpu_count()} CPUs{caches()}",
         "memory": memory(),
         "system": system(),
         "compilers": f"{first_line('cc', '--version')}; {first_line('rustc', '--version')}",
-        "pocketgpt": f"commit {first_line('git', 'rev-parse', '--short', 'HEAD')}",
+        "pocketgpt": commit if built else "built beforehand",
     }

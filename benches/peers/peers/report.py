@@ -1,9 +1,9 @@
 """The page: tables of everything that was measured, and how."""
 
 import statistics
-from pathlib import Path
+from dataclasses import dataclass
 
-from .results import Result
+from .results import Result, summarized
 
 HOW = """\
 In each round every subject does the same work, one after the other (ABAB…), so that all of them see the
@@ -16,10 +16,21 @@ in a process of their own and sleep while others work; ours is a run of `pocketg
 round is measured again if other programs took more of the CPUs than allowed.
 """
 
+TITLES = {
+    "agreement": "Agreement",
+    "decode": "Decoding",
+    "prefill": "Prefill",
+    "avx2": "AVX2 alone",
+    "busy": "Busy CPUs",
+    "cold": "Cold start",
+    "memory": "Memory",
+    "others": "Other runtimes",
+    "scaling": "From 124M to 1.5B parameters",
+}
+
 NOTES = {
     "agreement": "Logits after 48 tokens against those of `pocketgpt` in f32. A subject far from 1 "
-    "would run another model. Those of 4 bits are furthest: weights of a random model have nothing "
-    "that a quantizer could keep.",
+    "would run another model. 4 bits lose most, and more on random weights than on trained ones.",
     "decode": "Tokens made one by one after the given number of tokens.",
     "prefill": "A prompt of 512 tokens, logits for the last only.",
     "avx2": "Ours with `--isa avx2`, llama.cpp built for AVX2 and nothing newer.",
@@ -93,26 +104,20 @@ def rounds_line(result: Result) -> str:
     )
 
 
-def summary(results: list[Result]) -> str:
+def summary(results: list[Result], plot: str | None) -> str:
     """Ours against the peer that comes closest, for each figure."""
     rows = []
-    for result in results:
-        if result.part in ("agreement", "scaling", "memory", "others"):
-            continue
-        for name in result.figures:
-            peer = result.best_peer(name)
-            if peer is None:
-                continue
-            medians = result.medians(name)
-            ours = next(iter(medians))
-            ours_text = f"{ours}: {number(medians[ours], result.unit)}"
-            peer_text = f"{peer}: {number(medians[peer], result.unit)}"
-            what = with_unit(f"{result.name}: {name}", result.unit)
-            rows.append([what, ours_text, peer_text, ratio(result.ratios(name)[peer])])
+    for result, name, peer in summarized(results):
+        medians = result.medians(name)
+        ours = next(iter(medians))
+        ours_text = f"{ours}: {number(medians[ours], result.unit)}"
+        peer_text = f"{peer}: {number(medians[peer], result.unit)}"
+        what = with_unit(f"{result.name}: {name}", result.unit)
+        rows.append([what, ours_text, peer_text, ratio(result.ratios(name)[peer])])
     if not rows:
         return ""
-    head = ["what", "ours", "fastest peer", "ours / peer"]
-    return "## Summary\n\n" + table(head, rows)
+    out = "## Summary\n\n" + table(["what", "ours", "best peer", "ours / peer"], rows)
+    return out + (f"![Ours over the best peer]({plot})\n\n" if plot else "")
 
 
 def settings(results: list[Result]) -> str:
@@ -141,24 +146,25 @@ def files(results: list[Result]) -> str:
     return table(["subjects", "file, MB"], rows)
 
 
-def page(title: str, machine: dict[str, str], model: str, results: list[Result], plot: str | None) -> str:
+@dataclass
+class Plots:
+    """Files beside the page."""
+
+    ratios: str | None
+    speeds: str | None
+
+
+def page(title: str, about: dict[str, str], results: list[Result], plots: Plots) -> str:
     out = f"# {title}\n\nMade by `benches/peers/run`; how, see `benches/peers/README.md`.\n\n"
-    out += table(["", ""], [[key, value] for key, value in machine.items()] + [["model", model]])
-    out += HOW + "\n" + summary(results)
-    if plot:
-        out += f"![Tokens per second of all subjects]({plot})\n\n"
+    out += table(["", ""], [[key, value] for key, value in about.items()])
+    out += HOW + "\n" + summary(results, plots.ratios)
+    if plots.speeds:
+        out += f"## All subjects\n\n![What each subject reached]({plots.speeds})\n\n"
     part = None
     for result in results:
         if result.part != part:
             part = result.part
-            out += f"## {part.capitalize()}\n\n{NOTES[part]}\n\n"
+            out += f"## {TITLES[part]}\n\n{NOTES[part]}\n\n"
         body = scaling_table(result) if part == "scaling" else comparison_table(result)
         out += f"### {result.name[0].upper()}{result.name[1:]}\n\n{body}{rounds_line(result)}"
     return (out + settings(results)).rstrip() + "\n"
-
-
-def write(
-    path: Path, title: str, machine: dict[str, str], model: str, results: list[Result], plot: str | None
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(title, machine, model, results, plot))

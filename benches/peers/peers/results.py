@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -60,6 +61,16 @@ class Result:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{slug(self.name)}.json"
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def summarized(results: list[Result]) -> Iterator[tuple[Result, str, str]]:
+    """Comparisons that others take part in; for each figure the peer that comes closest."""
+    for result in results:
+        if result.part in ("agreement", "memory", "others", "scaling"):
+            continue
+        for name in result.figures:
+            if peer := result.best_peer(name):
+                yield result, name, peer
 
 
 def load_all(folder: Path, parts: list[str]) -> list[Result]:
