@@ -1,0 +1,184 @@
+"""Tests of what needs no peer: `python3 -m unittest discover benches/peers`"""
+
+import contextlib
+import io
+import json
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from peers import cpu, environment, options, report, results, rounds
+from peers.ids import random_ids
+from peers.results import Result
+from peers.rounds import Comparison, Limits
+from peers.subjects import Alone, Failed, Speeds
+
+
+class Fake(Alone):
+    """Gives one figure after the other; None is a failure."""
+
+    def __init__(self, name, *figures):
+        super().__init__(name)
+        self.left = list(figures)
+        self.settings = {"version": "1"}
+
+    def measure(self):
+        figure = self.left.pop(0)
+        if figure is None:
+            raise Failed("broken")
+        return {"decode at 16": figure}
+
+
+class Unable(Fake):
+    def start(self):
+        raise Failed("not for this CPU")
+
+
+def compare(subjects, rounds_, foreign=(), **options_):
+    """With the share of other programs in each measurement given."""
+    shares = iter(foreign)
+    meter = mock.Mock(**{"foreign_share.side_effect": lambda: next(shares, 0.0)})
+    with (
+        mock.patch.object(rounds, "CpuMeter", return_value=meter),
+        mock.patch.object(rounds, "SETTLE_SECONDS", 0),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        comparison = Comparison("decode", "decode, test", subjects, **options_)
+        return rounds.compare(comparison, Limits(rounds_, max_foreign=0.1))
+
+
+class Rounds(unittest.TestCase):
+    def test_ratios_are_within_rounds(self):
+        result = compare([Fake("pocketgpt q4", 10, 30, 20), Fake("peer", 5, 10, 20)], 3)
+        self.assertEqual(result.ratios("decode at 16"), {"peer": [2, 3, 1]})
+        self.assertEqual(result.medians("decode at 16"), {"pocketgpt q4": 20, "peer": 10})
+
+    def test_less_is_better_turns_the_ratio_round(self):
+        subjects = [Fake("pocketgpt q4", 10), Fake("peer", 40)]
+        result = compare(subjects, 1, unit="ms", more_is_better=False)
+        self.assertEqual(result.ratios("decode at 16"), {"peer": [4]})
+
+    def test_disturbed_rounds_are_measured_again(self):
+        subjects = [Fake("pocketgpt q4", 1, 2, 3), Fake("peer", 1, 1, 1)]
+        result = compare(subjects, 2, foreign=[0.0, 0.5, 0.0, 0.0, 0.0, 0.05])
+        self.assertEqual(result.ratios("decode at 16"), {"peer": [2, 3]})
+        self.assertEqual((result.rounds_dropped, result.foreign), (1, [0.0, 0.05]))
+
+    def test_it_ends_on_a_machine_that_is_never_quiet(self):
+        subjects = [Fake("pocketgpt q4", *range(1, 10)), Fake("peer", *[1] * 9)]
+        result = compare(subjects, 2, foreign=[0.5] * 18)
+        self.assertEqual((result.rounds, result.rounds_dropped), (2, 4))
+        self.assertEqual(result.foreign, [0.5, 0.5])
+
+    def test_warm_up_does_not_count(self):
+        result = compare([Fake("pocketgpt q4", 99, 1), Fake("peer", 99, 1)], 1, warm_up=1)
+        self.assertEqual(result.ratios("decode at 16"), {"peer": [1]})
+
+    def test_a_peer_that_fails_is_left_out(self):
+        subjects = [Fake("pocketgpt q4", 1, 1), Fake("a", 1, None), Unable("b"), Fake("c", 1, 2)]
+        result = compare(subjects, 2)
+        self.assertEqual(result.failed, {"a": "broken", "b": "not for this CPU"})
+        self.assertEqual(list(result.figures["decode at 16"]), ["pocketgpt q4", "c"])
+
+    def test_ours_must_not_fail(self):
+        with self.assertRaisesRegex(Failed, "broken"):
+            compare([Fake("pocketgpt q4", None), Fake("peer", 1)], 1)
+        with self.assertRaisesRegex(Failed, "not for this CPU"):
+            compare([Unable("pocketgpt q4"), Fake("peer", 1)], 1)
+
+
+class Results(unittest.TestCase):
+    def result(self):
+        subjects = [Fake("pocketgpt q4", 10, 30), Fake("slow", 5, 10), Fake("fast", 8, 20)]
+        return compare(subjects, 2)
+
+    def test_they_come_back_from_their_files(self):
+        result = self.result()
+        with tempfile.TemporaryDirectory() as folder:
+            result.save(Path(folder))
+            self.assertEqual(results.load_all(Path(folder), ["decode"]), [result])
+
+    def test_the_best_peer_is_the_one_that_comes_closest(self):
+        self.assertEqual(self.result().best_peer("decode at 16"), "fast")
+
+    def test_the_page_tells_all(self):
+        page = report.page("title", {"CPU": "some"}, [self.result()], report.Plots("ratios.svg", None))
+        self.assertIn("(ratios.svg)", page)
+        self.assertIn("| pocketgpt q4: 20.0 | fast: 14.0 | 1.38 (1.25–1.50) |", page)
+        self.assertIn("| slow | 7.50 | 2.50 (2.00–3.00) |", page)
+        self.assertIn("2 rounds; other programs took up to 0% of the CPUs", page)
+        self.assertIn("| pocketgpt q4, slow, fast | version 1 |", page)
+
+
+class Parts(unittest.TestCase):
+    def test_speeds_are_named(self):
+        work = Speeds(depths=(16, 512), prefill=512)
+        expected = {"decode at 16": 1.0, "decode at 512": 2.0, "prefill 512": 3.0}
+        self.assertEqual(work.figures([1.0, 2.0], 3.0), expected)
+
+    def test_ids_are_those_of_our_bench(self):
+        # (1 · a + 1) >> 33 of the generator in `pocketgpt bench`, and what follows.
+        first = (6_364_136_223_846_793_005 + 1) >> 33
+        self.assertEqual(random_ids(1, 2**31), [first % 2**31])
+        ids = random_ids(1000, 50257)
+        self.assertTrue(all(0 <= id_ < 50257 for id_ in ids))
+        self.assertGreater(len(set(ids)), 900)
+
+    def test_file_names(self):
+        self.assertEqual(cpu.slug("Intel(R) Core(TM) i7-1165G7 @ 2.80GHz"), "intel-core-i7-1165g7-2-80ghz")
+
+    def test_unknown_parts_are_refused(self):
+        with self.assertRaises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as told:
+            options.parse(["--only", "decode,speed"])
+        self.assertIn("speed: no part", told.getvalue())
+
+    def test_parts_keep_their_order(self):
+        self.assertEqual(options.parse(["--only", "cold,decode"]).parts, ("decode", "cold"))
+
+
+class Sources(unittest.TestCase):
+    def test_a_dangling_git_and_odd_dates_are_mended(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "vendor").mkdir()
+            (root / "vendor" / ".git").write_text("gitdir: ../nowhere")
+            (root / ".git").mkdir()
+            (root / ".git" / "config").touch()
+            (root / "dangling").symlink_to("nowhere")
+            source = root / "vendor" / "file.c"
+            source.touch()
+            environment.os.utime(source, (0, 0))
+            environment.mend(root)
+            self.assertEqual(sorted(path.name for path in root.rglob("*")), ["dangling", "file.c", "vendor"])
+            self.assertGreater(source.stat().st_mtime, 0)
+
+
+class Protocol(unittest.TestCase):
+    def test_a_worker_answers_line_by_line(self):
+        from peers.workers import protocol
+
+        class Model(protocol.StepModel):
+            vocab_size = 100
+
+            def clear(self):
+                self.fed = []
+
+            def feed(self, ids):
+                self.fed += ids
+
+            def last_logits(self):
+                return [float(self.fed[-1]), float(len(self.fed))]
+
+        model = Model()
+        request = {"work": "decode", "depths": [0, 4], "tokens": 3}
+        seconds = protocol.measure(model, request)["token_seconds"]
+        self.assertEqual([len(run) for run in seconds], [3, 3])
+        self.assertEqual(model.fed, random_ids(7, 100))
+        self.assertGreaterEqual(protocol.measure(model, {"work": "prefill", "tokens": 5})["prefill_seconds"], 0)
+        answer = protocol.measure(model, {"work": "logits", "ids": [1, 2, 3]})
+        self.assertEqual(json.loads(json.dumps(answer)), {"logits": [3.0, 3.0]})
+
+
+if __name__ == "__main__":
+    unittest.main()
