@@ -7,7 +7,7 @@
 //! | [`input`], [`output`], [`interrupt`] | what comes in, goes out, and stops the work |
 //! | [`inside`], [`vectors`], [`words`] | what a model makes of a text on the way |
 //! | [`terminal`], [`textmap`], [`plot`], `projection` | showing it: characters, pictures, maps |
-//! | [`bench`], [`stop`], [`stream`], [`perplexity`] | parts that commands are made of |
+//! | [`mod@bench`], [`stop`], [`stream`], [`perplexity`] | parts that commands are made of |
 //! | [`outfile`], [`npy`] | files that commands write |
 //! | [`machine`], [`units`] | the CPU, its sensors, and numbers for people |
 #![forbid(unsafe_code)]

@@ -5,8 +5,8 @@
 //! | [`task`] | what every model has to do |
 //! | [`limits`] | how fast the machine reads and multiplies |
 //! | [`subject`] | a model that does the task, and its times |
-//! | [`float_twin`] | the same model in f32, to compare with |
-//! | [`report`], [`table`] | what came out, for programs and for people |
+//! | [`mod@float_twin`] | the same model in f32, to compare with |
+//! | [`report`], [`mod@table`] | what came out, for programs and for people |
 
 mod float_twin;
 mod limits;
