@@ -168,10 +168,11 @@ impl Attention<'_> {
     ) {
         let (slots, sums) = self.weigh(queries, cache, scratch);
         let cache = self.layout.view(cache);
-        for i in 0..queries.rows.len() / queries.stride {
+        let n = queries.rows.len() / queries.stride;
+        for (i, sum) in sums[..n].iter().enumerate() {
             let t = queries.first + i;
             let weights = &scratch.scores[i * slots..][..self.visible(self.position + t)];
-            let normalize = 1.0 / sums[i];
+            let normalize = 1.0 / sum;
             if self.layout.kv() == KvType::Q8 {
                 let halves = (&mut *scratch.high, &mut *scratch.low);
                 self.kernels.values_q8(weights, &cache, normalize, halves, scratch.sum);

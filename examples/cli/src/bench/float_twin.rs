@@ -97,7 +97,6 @@ fn floats(halves: &[u8], out: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use pocketgpt_runtime::format::Role;
     use pocketgpt_runtime::quant::tile::{GROUP, record_len};
     use pocketgpt_runtime::quant::{pack_q4_block, pack_q8_block};
 
@@ -153,6 +152,8 @@ mod tests {
     #[cfg(feature = "embedded-model")]
     #[test]
     fn the_twin_says_the_same() {
+        use pocketgpt_runtime::format::Role;
+
         use crate::args::{ModelArgs, RunArgs};
         use crate::engine::Engine;
 

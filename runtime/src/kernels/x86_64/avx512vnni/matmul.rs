@@ -1,4 +1,8 @@
 //! Matrix products over q8 and q4.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "a token's number indexes registers, scales and rows alike, whichever a loop needs"
+)]
 
 use core::arch::x86_64::*;
 
