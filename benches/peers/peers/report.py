@@ -125,7 +125,7 @@ def settings(results: list[Result]) -> str:
     seen: dict[str, dict[str, None]] = {}
     for result in results:
         for subject, values in result.settings.items():
-            told = {key: value for key, value in values.items() if not key.endswith("_bytes")}
+            told = {key: value for key, value in values.items() if "bytes" not in key}
             text = ", ".join(f"{key} {value}" for key, value in told.items())
             if text:
                 seen.setdefault(text, {})[subject] = None
