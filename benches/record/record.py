@@ -92,7 +92,8 @@ def entry(commit, model, runs, note=None, today=None):
         values = [run[key] for run in runs if run.get(key) is not None]
         # Commits before a figure was measured do not have it.
         if values:
-            line[key] = float(f"{statistics.median(values):.5g}")
+            value = float(f"{statistics.median(values):.5g}")
+            line[key] = int(value) if value.is_integer() else value
     if note:
         line["note"] = note
     return line
