@@ -17,14 +17,6 @@ pub(super) trait Lanes: Simd {
     fn load_f16(self, from: &[u16; 16]) -> Self::F;
     /// The low byte of each lane's bits.
     fn store_low_bytes(self, x: Self::F, to: &mut [i8; 16]);
-    /// The low bytes of two times sixteen lanes that hold integers within ±127 plus
-    /// [`ROUND_MAGIC`].
-    #[inline(always)]
-    fn store_int8(self, a: Self::F, b: Self::F, to: &mut [i8; 32]) {
-        let [to_a, to_b]: &mut [[i8; 16]; 2] = to.as_chunks_mut().0.as_mut_array().expect("two");
-        self.store_low_bytes(a, to_a);
-        self.store_low_bytes(b, to_b);
-    }
     /// The lanes in memory.
     #[inline(always)]
     fn array(self, x: Self::F) -> [f32; 16] {
@@ -89,23 +81,13 @@ pub(super) fn quantize<S: Lanes>(
     scales: &mut [f32],
     sums: &mut [i32],
 ) {
-    if group == GROUP {
-        let (whole, _) = x.as_chunks::<GROUP>();
-        let outs = q.as_chunks_mut::<GROUP>().0[..whole.len()].chunks_mut(GROUPS);
-        let numbers = scales.chunks_mut(GROUPS).zip(sums.chunks_mut(GROUPS));
-        for ((x, q), (scales, sums)) in whole.chunks(GROUPS).zip(outs).zip(numbers) {
-            quantize_groups(s, x, q, scales, sums);
-        }
-        if x.len().is_multiple_of(GROUP) {
-            return;
-        }
+    let whole = if group == GROUP { x.as_chunks::<GROUP>().0 } else { &[] };
+    let outs = q.as_chunks_mut::<GROUP>().0[..whole.len()].chunks_mut(GROUPS);
+    let numbers = scales.chunks_mut(GROUPS).zip(sums.chunks_mut(GROUPS));
+    for ((x, q), (scales, sums)) in whole.chunks(GROUPS).zip(outs).zip(numbers) {
+        quantize_groups(s, x, q, scales, sums);
     }
-    if group == 64 && x.len() == 64 {
-        (scales[0], sums[0]) = quantize_head(s, x.first_chunk().expect("64"), q);
-        return;
-    }
-    let first = if group == GROUP { x.len() / GROUP } else { 0 };
-    for (g, x) in x.chunks(group).enumerate().skip(first) {
+    for (g, x) in x.chunks(group).enumerate().skip(whole.len()) {
         let (chunks, rest) = x.as_chunks::<16>();
         let mut amax = s.splat(0.0);
         for chunk in chunks {
@@ -167,28 +149,12 @@ fn quantize_groups<S: Lanes>(
     for (((x, q), &inverse), sum) in x.iter().zip(q).zip(&inverses).zip(sums) {
         let [a, b] = halves(x);
         let (a, b) = (rounded(s, s.load(a), inverse), rounded(s, s.load(b), inverse));
-        s.store_int8(a, b, q);
+        let [q_a, q_b] = q.as_chunks_mut().0.as_mut_array().expect("two halves");
+        s.store_low_bytes(a, q_a);
+        s.store_low_bytes(b, q_b);
         // Integers of at most 127, so that their sum is exact as a float.
         *sum = small_integer(s.sum(s.add(s.sub(a, magic), s.sub(b, magic))));
     }
-}
-
-/// A query, key or value of the most common head size.
-#[inline(always)]
-fn quantize_head<S: Lanes>(s: S, x: &[f32; 64], q: &mut [i8]) -> (f32, i32) {
-    let x: &[[f32; 16]; 4] = x.as_chunks().0.as_array().expect("four times sixteen");
-    let (a, b, c, d) = (s.load(&x[0]), s.load(&x[1]), s.load(&x[2]), s.load(&x[3]));
-    let low = s.max(s.abs(b), s.max(s.abs(a), s.splat(0.0)));
-    let (scale, inverse) = group_scale(s.largest(s.max(s.abs(d), s.max(s.abs(c), low))));
-    let (a, b) = (rounded(s, a, inverse), rounded(s, b, inverse));
-    let (c, d) = (rounded(s, c, inverse), rounded(s, d, inverse));
-    let q = q.as_chunks_mut::<32>().0;
-    s.store_int8(a, b, &mut q[0]);
-    s.store_int8(c, d, &mut q[1]);
-    let magic = s.splat(ROUND_MAGIC);
-    let low = s.add(s.sub(a, magic), s.sub(b, magic));
-    let high = s.add(s.sub(c, magic), s.sub(d, magic));
-    (scale, small_integer(s.sum(s.add(low, high))))
 }
 
 #[inline(always)]
