@@ -3,9 +3,10 @@
 //! A page cache in pieces of 4 KB, scattered over the memory of a machine that has been running
 //! for a while, is read at two thirds of the speed of huge pages, sometimes at half.
 
-use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
+
+use crate::format::open_regular;
 
 /// Zeroed memory for which the system was asked for huge pages; it begins at a page.
 ///
@@ -22,7 +23,7 @@ impl HugePages {
     /// # Errors
     /// If there is not that much address space.
     pub fn zeroed(len: usize) -> io::Result<Self> {
-        let memory = memmap2::MmapMut::map_anon(len.max(1))?;
+        let memory = memmap2::MmapMut::map_anon(len)?;
         // Without huge pages it is slower, not wrong.
         #[cfg(target_os = "linux")]
         let _ = memory.advise(memmap2::Advice::HugePage);
@@ -34,16 +35,11 @@ impl HugePages {
     /// # Errors
     /// If the file cannot be read, is not a regular file, or there is not enough memory.
     pub fn read(path: &Path) -> io::Result<Self> {
-        // Asked before opening: opening a FIFO waits for a writer.
-        let kind = fs::metadata(path)?;
-        if !kind.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        let mut file = File::open(path)?;
+        let mut file = open_regular(path)?;
         let len = usize::try_from(file.metadata()?.len())
             .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "larger than the memory"))?;
         let mut copy = Self::zeroed(len)?;
-        file.read_exact(&mut copy.memory[..len])?;
+        file.read_exact(&mut copy.memory)?;
         Ok(copy)
     }
 
@@ -60,6 +56,8 @@ impl HugePages {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -70,6 +68,11 @@ mod tests {
         let copy = HugePages::read(&path);
         fs::remove_file(&path).unwrap();
         assert!(copy.unwrap().bytes() == bytes);
+    }
+
+    #[test]
+    fn of_nothing_it_is_empty() {
+        assert!(HugePages::zeroed(0).unwrap().bytes().is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Opening a model file, and saying what is wrong with one that cannot be opened.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
@@ -44,32 +44,29 @@ impl Model {
 
     /// The model that the command line names, for running it.
     pub fn open_to_run(args: &ModelArgs, run: &RunArgs) -> Result<Self> {
-        match &args.model {
-            Some(path) => Self::load(path, run),
-            None => Self::bundled()?.copied(run),
-        }
+        let Some(path) = &args.model else {
+            let model = Self::bundled()?;
+            if !run.huge_pages {
+                return Ok(model);
+            }
+            let copy = HugePages::zeroed(model.bytes().len()).map(|mut copy| {
+                copy.bytes_mut().copy_from_slice(model.bytes());
+                copy
+            });
+            return Self::copied(model.name, copy);
+        };
+        Self::load(path, run)
     }
 
     /// A model file of this name, for running it; not yet checked.
     pub fn load(path: &Path, run: &RunArgs) -> Result<Self> {
-        // Mapped first in any case: what cannot be mapped is no model.
-        Self::map(path)?.copied(run)
+        // Mapped first in any case, for its errors; read then, not copied from the map, which would
+        // have the whole file in RAM twice.
+        let model = Self::map(path)?;
+        if run.huge_pages { Self::copied(model.name, HugePages::read(path)) } else { Ok(model) }
     }
 
-    /// The same in huge pages, where the command line asks for them.
-    fn copied(self, run: &RunArgs) -> Result<Self> {
-        if !run.huge_pages {
-            return Ok(self);
-        }
-        let Self { name, bytes } = self;
-        let copy = match bytes {
-            Bytes::Bundled(bytes) => HugePages::zeroed(bytes.len()).map(|mut copy| {
-                copy.bytes_mut().copy_from_slice(bytes);
-                copy
-            }),
-            // Read, not copied from the map, which would have the whole file in RAM twice.
-            _ => HugePages::read(Path::new(&name)),
-        };
+    fn copied(name: String, copy: io::Result<HugePages>) -> Result<Self> {
         let copy = copy.map_err(|error| anyhow!("{name}: --huge-pages: {error}; leave it out"))?;
         Ok(Self { name, bytes: Bytes::Copied(copy) })
     }

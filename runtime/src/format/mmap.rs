@@ -20,12 +20,7 @@ impl MappedFile {
     /// # Errors
     /// If it cannot be opened or mapped, or is not a regular file.
     pub fn open(path: &Path) -> io::Result<Self> {
-        // Asked before opening: opening a FIFO waits for a writer.
-        let kind = std::fs::metadata(path)?;
-        if !kind.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        let file = File::open(path)?;
+        let file = open_regular(path)?;
         // SAFETY: the map is read-only and private to this value; that the file is not changed
         // meanwhile is the documented condition on the caller, as for every map.
         let map = unsafe { memmap2::Mmap::map(&file)? };
@@ -36,4 +31,16 @@ impl MappedFile {
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
+}
+
+/// Opens a file to read all of it.
+///
+/// # Errors
+/// If it cannot be opened, or is not a regular file.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    // Asked before opening: opening a FIFO waits for a writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    File::open(path)
 }

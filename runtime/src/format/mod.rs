@@ -25,6 +25,8 @@ pub mod tensor;
 pub use header::Header;
 #[cfg(feature = "mmap")]
 pub use mmap::MappedFile;
+#[cfg(feature = "mmap")]
+pub(crate) use mmap::open_regular;
 pub use reader::{TensorView, WeightFile};
 pub use tensor::{Encoding, Packing, Role, TensorEntry};
 
