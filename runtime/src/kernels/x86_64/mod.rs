@@ -32,6 +32,33 @@ pub(super) fn prefetch(bytes: &[u8]) {
     }
 }
 
+/// Queries of one head, how many there are, and where their scores go.
+pub(super) struct Queries<'a> {
+    /// `[n][hd]`
+    queries: &'a [i8],
+    /// `[n]`
+    scales: &'a [f32],
+    /// `[n][slots]`
+    scores: &'a mut [f32],
+}
+
+impl<'a> Queries<'a> {
+    /// Splits off the largest block of queries of which the sizes, in decreasing order, have one.
+    #[inline(always)]
+    fn take_block(&mut self, sizes: &[usize]) -> Option<Queries<'a>> {
+        let left = self.scales.len();
+        let n = sizes.iter().copied().find(|&n| n <= left)?;
+        let (hd, slots) = (self.queries.len() / left, self.scores.len() / left);
+        let scores = core::mem::take(&mut self.scores).split_at_mut(n * slots);
+        self.scores = scores.1;
+        Some(Queries {
+            queries: self.queries.split_off(..n * hd)?,
+            scales: self.scales.split_off(..n)?,
+            scores: scores.0,
+        })
+    }
+}
+
 /// Four rows of eight 32-bit numbers into columns: columns 0 and 4 in the halves of the first
 /// register, 1 and 5 in the second, and so on.
 #[inline]

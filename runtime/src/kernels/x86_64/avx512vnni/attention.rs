@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use super::{Avx512, broadcast, load};
 use crate::kernels::generic::Lanes;
-use crate::kernels::x86_64::prefetch;
+use crate::kernels::x86_64::{Queries, prefetch};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) fn scores_q8(
@@ -14,37 +14,21 @@ pub(super) fn scores_q8(
     key_scales: &[f32],
     scores: &mut [f32],
 ) {
-    let (hd, slots) = (queries.len() / scales.len(), scores.len() / scales.len());
-    let mut first = 0;
-    while first < scales.len() {
-        let n = match scales.len() - first {
-            8.. => 8,
-            4.. => 4,
-            _ => 1,
-        };
-        let range = first..first + n;
-        let queries = &queries[range.start * hd..range.end * hd];
-        let (scales, scores) =
-            (&scales[range.clone()], &mut scores[range.start * slots..range.end * slots]);
-        match n {
-            8 => scores_of::<8>(queries, scales, keys, key_scales, scores),
-            4 => scores_of::<4>(queries, scales, keys, key_scales, scores),
-            _ => scores_of::<1>(queries, scales, keys, key_scales, scores),
+    let mut left = Queries { queries, scales, scores };
+    while let Some(block) = left.take_block(&[8, 4, 1]) {
+        match block.scales.len() {
+            8 => scores_of::<8>(block, keys, key_scales),
+            4 => scores_of::<4>(block, keys, key_scales),
+            _ => scores_of::<1>(block, keys, key_scales),
         }
-        first += n;
     }
 }
 
 /// The scores of `N` queries.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn scores_of<const N: usize>(
-    queries: &[i8],
-    scales: &[f32],
-    keys: &[i8],
-    key_scales: &[f32],
-    scores: &mut [f32],
-) {
+fn scores_of<const N: usize>(block: Queries<'_>, keys: &[i8], key_scales: &[f32]) {
+    let Queries { queries, scales, scores } = block;
     let (hd, tiles) = (queries.len() / N, scores.len() / N / 16);
     let mut offsets = [_mm512_setzero_si512(); N];
     for (offset, query) in offsets.iter_mut().zip(queries.chunks_exact(hd)) {
