@@ -256,6 +256,63 @@ pub fn relu<S: Simd>(s: S, x: S::F) -> S::F {
     s.max(x, s.splat(0.0))
 }
 
+/// Natural logarithm of a positive, normal number, within 1 ulp.
+///
+/// FreeBSD's `e_log.c` (Sun Microsystems 1993) in plain f64 operations: `x = 2^k (1 + f)`, and a
+/// polynomial in `f / (2 + f)`.
+pub fn ln(x: f64) -> f64 {
+    debug_assert!(x.is_normal() && x > 0.0);
+    // Bits of √2/2 above the point where the mantissa is taken to begin.
+    const SHIFT: u64 = 0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd;
+    let bits = x.to_bits().wrapping_add(SHIFT);
+    let k = (bits >> 52) as i32 - 1023;
+    let f = f64::from_bits((bits & 0x000f_ffff_ffff_ffff) + 0x3fe6_a09e_667f_3bcd) - 1.0;
+    let s = f / (2.0 + f);
+    let (z, half) = (s * s, 0.5 * f * f);
+    let mut r = 0.0;
+    for c in [
+        1.479819860511658591e-01,
+        1.531383769920937332e-01,
+        1.818357216161805012e-01,
+        2.222219843214978396e-01,
+        2.857142874366239149e-01,
+        3.999999999940941908e-01,
+        6.666666666666735130e-01,
+    ] {
+        r = (r + c) * z;
+    }
+    let k = f64::from(k);
+    s * (half + r) + k * 1.90821492927058770002e-10 - half + f + k * 6.93147180369123816490e-01
+}
+
+/// `x^y` for a positive, normal `x` and a result within 2^±1000, with some ulp of error.
+///
+/// `e^(y ln x)`, the exponential as in FreeBSD's `e_exp.c` (Sun Microsystems 1993).
+pub fn powf(x: f64, y: f64) -> f64 {
+    let exponent = y * ln(x);
+    debug_assert!(exponent.abs() < 693.0);
+    // Rounds to an integer as `ROUND_MAGIC` does in f32.
+    let magic = 6_755_399_441_055_744.0;
+    let n = exponent * core::f64::consts::LOG2_E + magic - magic;
+    let high = exponent - n * 6.93147180369123816490e-01;
+    let low = n * 1.90821492927058770002e-10;
+    let r = high - low;
+    let z = r * r;
+    let mut p = 0.0;
+    for c in [
+        4.13813679705723846039e-08,
+        -1.65339022054652515390e-06,
+        6.61375632143793436117e-05,
+        -2.77777777770155933842e-03,
+        1.66666666666666019037e-01,
+    ] {
+        p = (p + c) * z;
+    }
+    let c = r - p;
+    let power = 1.0 + (r * c / (2.0 - c) - low + high);
+    power * f64::from_bits(((1023 + n as i64) as u64) << 52)
+}
+
 /// Sum of sixteen lanes in one fixed order: halves are added, 8, 4, 2, 1.
 #[inline(always)]
 pub fn sum_tree(mut lanes: [f32; 16]) -> f32 {
@@ -302,6 +359,21 @@ mod tests {
         assert_eq!(exp(One, 0.0), 1.0);
         assert_eq!(exp(One, -100.0), 0.0);
         assert_eq!(exp(One, f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn logarithms_and_powers_are_close_to_those_of_std() {
+        for x in samples(1e-3, 5000.0).map(f64::from) {
+            let exact = x.ln();
+            assert!((ln(x) - exact).abs() <= 3e-16 * exact.abs().max(1e-3), "{x}");
+            for y in [-10.0, -0.7, 0.0, 0.6, 1.0, 2.0, 10.0] {
+                let exact = x.powf(y);
+                assert!((powf(x, y) - exact).abs() <= 2e-14 * exact, "{x}^{y}");
+            }
+        }
+        assert_eq!(ln(1.0), 0.0);
+        assert_eq!(powf(1.0, -3.5), 1.0);
+        assert_eq!(powf(40.0, 2.0) as f32, 1600.0);
     }
 
     #[test]
