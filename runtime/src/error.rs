@@ -396,6 +396,11 @@ pub enum CapacityError {
         /// Positions there are.
         capacity: usize,
     },
+    /// The branches see every slot of the cache.
+    SlotsFull {
+        /// Slots there are.
+        slots: usize,
+    },
     /// A token id is not below `vocab_size`.
     TokenId {
         /// The id.
@@ -423,6 +428,10 @@ impl fmt::Display for CapacityError {
             Self::ContextFull { used, adding, capacity } => write!(
                 f,
                 "the context is full: {used} of {capacity} positions are used and {adding} more are asked for"
+            ),
+            Self::SlotsFull { slots } => write!(
+                f,
+                "the branches use all {slots} slots of the cache: branch_slots is too small"
             ),
             Self::TokenId { id, vocab_size } => {
                 write!(f, "token id {id} is not in the vocabulary of {vocab_size}")

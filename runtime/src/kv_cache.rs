@@ -163,6 +163,34 @@ impl KvLayout {
         }
     }
 
+    /// Copies the key and value of one slot of a head to another slot.
+    pub(crate) fn copy(&self, head: &mut [Line], from: usize, to: usize) {
+        let hd = self.hd;
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(head);
+        let (keys, rest) = bytes.split_at_mut(self.vectors_len());
+        let (values, scales) = rest.split_at_mut(self.vectors_len());
+        // Numbers that lie together, and how many numbers it is to the next in the same slot.
+        let (width, together) = match self.kv {
+            KvType::Q8 => (1, 4),
+            kv => (kv.width(), 1),
+        };
+        let tile = |slot: usize| slot / ROWS * (hd * ROWS) + slot % ROWS * together;
+        for d in (0..hd).step_by(together) {
+            let at = |slot| (tile(slot) + d * ROWS) * width;
+            keys.copy_within(at(from)..at(from) + width * together, at(to));
+        }
+        if self.kv == KvType::Q8 {
+            let at = |slot: usize, d: usize| slot / 4 * (hd * 4) + d * 4 + slot % 4;
+            (0..hd).for_each(|d| values[at(to, d)] = values[at(from, d)]);
+            for scales in scales[..2 * self.scales_len()].chunks_exact_mut(self.scales_len()) {
+                scales.copy_within(4 * from..4 * from + 4, 4 * to);
+            }
+        } else {
+            let row = hd * width;
+            values.copy_within(from * row..(from + 1) * row, to * row);
+        }
+    }
+
     /// Writes the key and value of one slot of a head. `key` and `value` have the model's head
     /// size; `quantized` is scratch for one padded head vector. Padding is written as zero: the
     /// caller's memory may hold anything.

@@ -100,6 +100,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod branches;
 pub mod config;
 pub mod error;
 pub mod format;

@@ -1,4 +1,7 @@
-//! One text being read and written: the forward pass over a cache.
+//! One text being read and written, or several that share a beginning: the forward pass over a
+//! cache.
+
+mod branching;
 
 use crate::error::CapacityError;
 use crate::format::Role;
@@ -49,6 +52,8 @@ pub struct Session<'m, 'w> {
     layout: KvLayout,
     window: usize,
     batch: usize,
+    branches: usize,
+    branch_slots: usize,
     threads: usize,
     position: usize,
     buffers: Buffers<'m>,
@@ -75,13 +80,15 @@ impl<'m, 'w> Session<'m, 'w> {
     ) -> Result<Self, CapacityError> {
         let sizes = Sizes::new(model.config(), options)?;
         let buffers = Buffers::cut(&sizes, memory)?;
-        let layout = KvLayout::new(model.config(), options.kv, options.window);
+        let layout = KvLayout::new(model.config(), options.kv, options.slots());
         let batch = options.batch.min(options.window);
         Ok(Self {
             model,
             layout,
             window: options.window,
             batch,
+            branches: if options.branches > 1 { options.branches } else { 0 },
+            branch_slots: options.branch_slots,
             threads: options.threads,
             position: 0,
             buffers,
@@ -103,13 +110,18 @@ impl<'m, 'w> Session<'m, 'w> {
         self.model.config().n_ctx as usize - self.position
     }
 
-    /// Forgets all but the first `position` tokens.
+    /// Forgets all but the first `position` tokens, and all branches.
     ///
     /// # Panics
-    /// If there are fewer, or the window has slid over the ones to keep.
+    /// If there are fewer, the window has slid over the ones to keep, or there are branches that
+    /// differ before that position.
     pub fn truncate(&mut self, position: usize) {
         assert!(position <= self.position);
         assert!(position == 0 || self.position <= self.window, "the window has slid");
+        if self.buffers.branches.count() > 0 {
+            assert!(position <= self.buffers.branches.shared(), "branches differ there");
+            self.buffers.branches.clear();
+        }
         self.position = position;
     }
 
@@ -120,6 +132,9 @@ impl<'m, 'w> Session<'m, 'w> {
     /// # Errors
     /// If no token is given, one is not in the vocabulary, no position is left, or `par` has more
     /// threads than the session was made for. Nothing is fed then.
+    ///
+    /// # Panics
+    /// If there are branches: see [`Session::feed_branches`].
     pub fn feed(&mut self, tokens: &[u32], par: &dyn Parallel) -> Result<&[f32], CapacityError> {
         self.feed_tapped(tokens, par, &mut NoTap)
     }
@@ -164,7 +179,14 @@ impl<'m, 'w> Session<'m, 'w> {
         }
     }
 
-    fn check(&self, tokens: &[u32], par: &dyn Parallel) -> Result<(), CapacityError> {
+    /// # Errors
+    /// If the tokens cannot be fed, `adding` of them behind each other.
+    fn check(
+        &self,
+        tokens: &[u32],
+        adding: usize,
+        par: &dyn Parallel,
+    ) -> Result<(), CapacityError> {
         let config = self.model.config();
         if !(1..=self.threads).contains(&par.threads()) {
             let (value, max) = (par.threads(), self.threads);
@@ -174,7 +196,7 @@ impl<'m, 'w> Session<'m, 'w> {
         if let Some(&id) = tokens.iter().find(|&&id| id >= vocab_size) {
             return Err(CapacityError::TokenId { id, vocab_size });
         }
-        let (used, adding, capacity) = (self.position, tokens.len(), config.n_ctx as usize);
+        let (used, capacity) = (self.position, config.n_ctx as usize);
         if adding == 0 || adding > capacity - used {
             return Err(CapacityError::ContextFull { used, adding, capacity });
         }
@@ -188,13 +210,14 @@ impl<'m, 'w> Session<'m, 'w> {
         tap: &mut dyn Tap,
         mut wanted: Wanted<'_>,
     ) -> Result<(), CapacityError> {
-        self.check(tokens, par)?;
+        assert_eq!(self.buffers.branches.count(), 0, "the text is split into branches");
+        self.check(tokens, tokens.len(), par)?;
         let mut done = 0;
         while done < tokens.len() {
             // A batch must not overwrite slots that its own first tokens still see.
             let free = self.window.saturating_sub(self.position).max(1);
             let m = (tokens.len() - done).min(self.batch).min(free);
-            self.layers(&tokens[done..done + m], par, tap);
+            self.layers(&tokens[done..done + m], None, par, tap);
             match &mut wanted {
                 Wanted::All(each) => self.logits(0..m, par, &mut |i, row| each(done + i, row)),
                 Wanted::Last if done + m == tokens.len() => {
@@ -209,7 +232,16 @@ impl<'m, 'w> Session<'m, 'w> {
     }
 
     /// The blocks, over one batch; leaves the residual stream in `x`.
-    fn layers(&mut self, tokens: &[u32], par: &dyn Parallel, tap: &mut dyn Tap) {
+    ///
+    /// The tokens are consecutive ones of a text, or one of each branch, for which there are slots
+    /// from `branch_slot` on.
+    fn layers(
+        &mut self,
+        tokens: &[u32],
+        branch_slot: Option<usize>,
+        par: &dyn Parallel,
+        tap: &mut dyn Tap,
+    ) {
         let (model, config, b) = (&self.model, self.model.config(), &mut self.buffers);
         let (m, n_embd) = (tokens.len(), config.n_embd as usize);
         let x = &mut b.x[..m * n_embd]; // [m, n_embd]
@@ -220,7 +252,8 @@ impl<'m, 'w> Session<'m, 'w> {
         let (wte, wpe) = (model.file().tensor(Role::Wte, 0), model.file().tensor(Role::Wpe, 0));
         for (t, (&token, x)) in tokens.iter().zip(x.chunks_exact_mut(n_embd)).enumerate() {
             let scratch = &mut narrow[..n_embd];
-            embed(&wte, &wpe, token as usize, self.position + t, x, scratch);
+            let position = self.position + if branch_slot.is_none() { t } else { 0 };
+            embed(&wte, &wpe, token as usize, position, x, scratch);
         }
         tap.hidden(0, self.position, x);
 
@@ -250,6 +283,7 @@ impl<'m, 'w> Session<'m, 'w> {
                 heads: config.n_head as usize,
                 position: self.position,
                 window: self.window,
+                branches: branch_slot.map(|first| (&b.branches, first)),
             };
             let lines = self.layout.layer_lines();
             let cache = &mut b.kv[layer * lines..(layer + 1) * lines];

@@ -1,5 +1,6 @@
 //! How much memory a session takes, and how it is cut into buffers.
 
+use crate::branches::Branches;
 use crate::config::Gpt2Config;
 use crate::error::CapacityError;
 use crate::kv_cache::{KvLayout, KvType};
@@ -23,16 +24,40 @@ pub struct SessionOptions {
     pub threads: usize,
     /// Rows of logits computed together where more than the last are asked for.
     pub logit_rows: usize,
+    /// Most sequences that share a beginning and go on side by side.
+    pub branches: usize,
+    /// Slots of the cache, besides those of the window, for what such sequences do not share.
+    pub branch_slots: usize,
 }
 
 impl SessionOptions {
     /// Largest `batch`.
     pub const MAX_BATCH: usize = 1024;
+    /// Largest `branches`.
+    pub const MAX_BRANCHES: usize = 64;
+
+    /// Slots of the cache.
+    pub(crate) fn slots(&self) -> usize {
+        self.window + self.branch_slots
+    }
+
+    /// Most tokens that go through the layers together: a batch of a text, or one of each branch.
+    pub(crate) fn rows(&self) -> usize {
+        self.batch.min(self.window).max(self.branches)
+    }
 
     /// The whole context, f32 cache, batches of 128, one thread, one row of logits.
     pub fn new(config: &Gpt2Config) -> Self {
         let window = config.n_ctx as usize;
-        Self { kv: KvType::F32, window, batch: window.min(128), threads: 1, logit_rows: 1 }
+        Self {
+            kv: KvType::F32,
+            window,
+            batch: window.min(128),
+            threads: 1,
+            logit_rows: 1,
+            branches: 1,
+            branch_slots: 0,
+        }
     }
 }
 
@@ -45,6 +70,8 @@ pub struct Plan {
     pub scratch_bytes: usize,
     /// Logits.
     pub logits_bytes: usize,
+    /// Tables of the branches' slots.
+    pub branch_bytes: usize,
 }
 
 impl Plan {
@@ -61,12 +88,13 @@ impl Plan {
             kv_bytes: sizes.kv_lines * Line::BYTES,
             scratch_bytes: sizes.scratch_lines() * Line::BYTES,
             logits_bytes: sizes.logits_lines() * Line::BYTES,
+            branch_bytes: sizes.branch_lines() * Line::BYTES,
         }
     }
 
     /// All of it.
     pub const fn total_bytes(&self) -> usize {
-        self.kv_bytes + self.scratch_bytes + self.logits_bytes
+        self.kv_bytes + self.scratch_bytes + self.logits_bytes + self.branch_bytes
     }
 
     /// Lines of memory to hand to [`crate::session::Session::new`].
@@ -92,6 +120,11 @@ pub(crate) struct Sizes {
     logits: usize,
     hd: usize,
     slots: usize,
+    /// Branches and positions of their tables; none with one branch.
+    branches: usize,
+    window: usize,
+    /// Slots that branches may use.
+    places: usize,
 }
 
 impl Sizes {
@@ -105,14 +138,20 @@ impl Sizes {
             ("batch", options.batch, SessionOptions::MAX_BATCH),
             ("threads", options.threads, MAX_THREADS),
             ("logit_rows", options.logit_rows, SessionOptions::MAX_BATCH),
+            ("branches", options.branches, SessionOptions::MAX_BRANCHES),
         ] {
             if !(1..=max).contains(&value) {
                 return Err(CapacityError::Option { name, value, max });
             }
         }
-        let layout = KvLayout::new(config, options.kv, options.window);
+        let most_slots = SessionOptions::MAX_BRANCHES * n_ctx;
+        if options.branch_slots > most_slots {
+            let (name, value) = ("branch_slots", options.branch_slots);
+            return Err(CapacityError::Option { name, value, max: most_slots });
+        }
+        let layout = KvLayout::new(config, options.kv, options.slots());
         let too_large = CapacityError::Option { name: "window", value: options.window, max: 0 };
-        let batch = options.batch.min(options.window);
+        let batch = options.rows();
         let (n_embd, n_inner) = (config.n_embd as usize, config.n_inner as usize);
         let sizes = Self {
             kv_lines: layout.lines().ok_or(too_large)?,
@@ -127,6 +166,9 @@ impl Sizes {
                 * (config.vocab_size as usize).next_multiple_of(ROWS),
             hd: layout.padded_head_dim(),
             slots: layout.padded_slots(),
+            branches: if options.branches > 1 { options.branches } else { 0 },
+            window: options.window,
+            places: if options.branches > 1 { options.slots() } else { 0 },
         };
         // Each length fits 32 bits, their sum in bytes may not.
         if sizes.total_lines() > isize::MAX as u64 / Line::BYTES as u64 {
@@ -136,7 +178,10 @@ impl Sizes {
     }
 
     fn total_lines(&self) -> u64 {
-        [self.kv_lines, self.scratch_lines(), self.logits_lines()].map(|n| n as u64).iter().sum()
+        [self.kv_lines, self.scratch_lines(), self.logits_lines(), self.branch_lines()]
+            .map(|n| n as u64)
+            .iter()
+            .sum()
     }
 
     fn logits_lines(&self) -> usize {
@@ -146,6 +191,11 @@ impl Sizes {
     /// Queries whose scores are kept together.
     fn queries(&self) -> usize {
         QUERIES.min(self.batch)
+    }
+
+    /// In the order of [`Buffers::cut`].
+    fn branch_lines(&self) -> usize {
+        2 * Line::count_for(4 * self.branches * self.window) + Line::count_for(4 * self.places)
     }
 
     fn lhs_groups(&self) -> usize {
@@ -185,6 +235,7 @@ pub(crate) struct Buffers<'m> {
     pub(crate) heads: [HeadScratch<'m>; MAX_THREADS],
     /// `[logit_rows][vocab_size rounded up to 16]`
     pub(crate) logits: &'m mut [f32],
+    pub(crate) branches: Branches<'m>,
 }
 
 impl<'m> Buffers<'m> {
@@ -202,6 +253,12 @@ impl<'m> Buffers<'m> {
         Ok(Self {
             kv: arena.take(sizes.kv_lines),
             logits: arena.take(sizes.logits),
+            branches: Branches::new(
+                sizes.window,
+                arena.take(sizes.branches * sizes.window),
+                arena.take(sizes.branches * sizes.window),
+                arena.take(sizes.places),
+            ),
             x: arena.take(sizes.batch * sizes.n_embd),
             found: arena.take(sizes.batch * sizes.n_embd),
             wide: arena.take(sizes.batch * sizes.wide),

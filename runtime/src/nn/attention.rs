@@ -1,5 +1,6 @@
 //! Causal self-attention over the cache, split between threads by heads.
 
+use crate::branches::Branches;
 use crate::kernels::{Columns, Kernels};
 use crate::kv_cache::{KvLayout, KvType};
 use crate::memory::Line;
@@ -47,12 +48,19 @@ pub(crate) struct Attention<'a> {
     pub(crate) position: usize,
     /// Slots of the ring.
     pub(crate) window: usize,
+    /// Where the batch's rows are one token of each branch, all at `position`: the branches, and
+    /// the slot of the first row's token.
+    pub(crate) branches: Option<(&'a Branches<'a>, usize)>,
 }
 
 impl Attention<'_> {
-    /// Slots that the token at `position` sees: its own and those before it.
-    fn visible(&self, position: usize) -> usize {
-        (position + 1).min(self.window)
+    /// Slots among which row `t` of the batch finds what its token sees: those of its own position
+    /// and the ones before it, or those of all branches.
+    fn visible(&self, t: usize) -> usize {
+        match self.branches {
+            None => (self.position + t + 1).min(self.window),
+            Some((branches, _)) => branches.used(),
+        }
     }
 
     /// Query, key or value (`part` 0, 1, 2) of a head in one row of `c_attn`'s output.
@@ -109,7 +117,10 @@ impl Attention<'_> {
         scratch: &mut HeadScratch<'_>,
     ) {
         for (t, row) in qkv.chunks_exact(qkv_stride).enumerate() {
-            let slot = (self.position + t) % self.window;
+            let slot = match self.branches {
+                None => (self.position + t) % self.window,
+                Some((_, first)) => first + t,
+            };
             let vectors = (self.part(row, 1, head), self.part(row, 2, head));
             self.layout.store(self.kernels, cache, slot, vectors, scratch.quantized);
         }
@@ -125,8 +136,7 @@ impl Attention<'_> {
     ) -> (usize, [f32; QUERIES]) {
         let cache = self.layout.view(cache);
         let n = queries.rows.len() / queries.stride;
-        let last = self.position + queries.first + n - 1;
-        let slots = self.visible(last).next_multiple_of(ROWS);
+        let slots = self.visible(queries.first + n - 1).next_multiple_of(ROWS);
         let scores = &mut scratch.scores[..n * slots];
         let rows = queries.rows.chunks_exact(queries.stride);
         let hd = self.layout.padded_head_dim();
@@ -152,10 +162,23 @@ impl Attention<'_> {
         }
         let mut sums = [0.0; QUERIES];
         for (t, (scores, sum)) in scores.chunks_exact_mut(slots).zip(&mut sums).enumerate() {
-            let visible = self.visible(self.position + queries.first + t);
-            *sum = self.kernels.softmax_unnormalized(&mut scores[..visible]);
+            *sum = self.soften(queries.first + t, scores);
         }
         (slots, sums)
+    }
+
+    /// Softmax of the scores of row `t`, not yet divided by the sum, which is returned.
+    fn soften(&self, t: usize, scores: &mut [f32]) -> f32 {
+        let scores = &mut scores[..self.visible(t)];
+        let Some((branches, _)) = self.branches else {
+            return self.kernels.softmax_unnormalized(scores);
+        };
+        // The order of a sum is that of positions, as it is for a text that is alone.
+        let (shared, own) = (branches.shared(), branches.own(t));
+        let seen = gather(scores, shared, own);
+        let sum = self.kernels.softmax_unnormalized(&mut scores[..seen]);
+        scatter_back(scores, shared, own);
+        sum
     }
 
     /// Calls `each(token of the batch, weighted sum of values)`.
@@ -171,7 +194,7 @@ impl Attention<'_> {
         let n = queries.rows.len() / queries.stride;
         for (i, sum) in sums[..n].iter().enumerate() {
             let t = queries.first + i;
-            let weights = &scratch.scores[i * slots..][..self.visible(self.position + t)];
+            let weights = &scratch.scores[i * slots..][..self.visible(t)];
             let normalize = 1.0 / sum;
             if self.layout.kv() == KvType::Q8 {
                 let halves = (&mut *scratch.high, &mut *scratch.low);
@@ -198,11 +221,34 @@ impl Attention<'_> {
                 let queries = Queries { rows, stride: qkv_stride, head, first: t };
                 let (_, sums) = self.weigh(&queries, cache, scratch);
                 let normalize = 1.0 / sums[0];
-                let position = self.position + t;
-                let weights = &mut scratch.scores[..self.visible(position)];
+                let weights = &mut scratch.scores[..self.visible(t)];
                 weights.iter_mut().for_each(|w| *w *= normalize);
-                each(head, position, weights);
+                each(head, self.position + t, weights);
             }
         }
     }
+}
+
+/// Moves the scores of a branch's slots together, in the order of its positions: the first
+/// `shared` are there already, `own` are the slots of the others. Returns how many there are.
+fn gather(scores: &mut [f32], shared: usize, own: &[u32]) -> usize {
+    // A slot is never before its position, so nothing is overwritten that is still needed.
+    for (position, &slot) in own.iter().enumerate() {
+        scores[shared + position] = scores[slot as usize];
+    }
+    shared + own.len()
+}
+
+/// The reverse: weights go back to their slots, and those of slots that the branch does not see
+/// are zero, which adds exactly nothing to a sum.
+fn scatter_back(weights: &mut [f32], shared: usize, own: &[u32]) {
+    let mut end = weights.len();
+    for (position, &slot) in own.iter().enumerate().rev() {
+        let slot = slot as usize;
+        let weight = weights[shared + position];
+        weights[slot + 1..end].fill(0.0);
+        weights[slot] = weight;
+        end = slot;
+    }
+    weights[shared..end].fill(0.0);
 }
