@@ -13,13 +13,13 @@
 //! use std::ops::ControlFlow;
 //! use std::path::Path;
 //!
+//! use pocketgpt_runtime::decoding::{DecodingOptions, SamplingOptions, Strategy};
 //! use pocketgpt_runtime::format::{MappedFile, WeightFile};
-//! use pocketgpt_runtime::generate::{GenerateOptions, generate};
+//! use pocketgpt_runtime::generate::Generator;
 //! use pocketgpt_runtime::kernels::Kernels;
 //! use pocketgpt_runtime::memory::Line;
 //! use pocketgpt_runtime::model::Gpt2;
 //! use pocketgpt_runtime::parallel::Serial;
-//! use pocketgpt_runtime::sampling::{Candidate, Sampler, SamplingOptions, Strategy};
 //! use pocketgpt_runtime::session::Session;
 //! use pocketgpt_runtime::tokenizer::Utf8Stream;
 //! use pocketgpt_runtime::workspace::{Plan, SessionOptions};
@@ -30,20 +30,25 @@
 //! let config = *model.config();
 //! let tokenizer = model.file().tokenizer()?.ok_or("the file has no tokenizer")?;
 //!
-//! // All the memory that there will be.
-//! let options = SessionOptions::new(&config);
-//! let mut memory = vec![Line::ZERO; Plan::new(&config, &options)?.lines()];
-//! let mut session = Session::new(model, &options, &mut memory)?;
-//! let vocab_size = config.vocab_size as usize;
-//! let (mut candidates, mut values) = (vec![Candidate::default(); vocab_size], vec![0.0; vocab_size]);
-//! let mut history = vec![0; config.n_ctx as usize];
-//!
-//! let strategy = Strategy::Sample(SamplingOptions { top_k: 40, ..Default::default() });
-//! let mut sampler = Sampler::new(strategy, 1.0, 7, &mut candidates, &mut values)?;
+//! // What is wanted: the names are those of Hugging Face's generation config.
 //! let prompt = tokenizer.encode_to_vec("Once upon a time");
-//! let stop = GenerateOptions { max_new_tokens: 50, eos_token_id: config.eos_token_id };
+//! let sampling = SamplingOptions { temperature: 0.8, top_k: 40, ..SamplingOptions::default() };
+//! let options = DecodingOptions {
+//!     strategy: Strategy::Sample(sampling),
+//!     max_new_tokens: 50,
+//!     seed: 7,
+//!     ..DecodingOptions::new(&config)
+//! };
+//!
+//! // All the memory that there will be.
+//! let session_options = options.session_options(&SessionOptions::new(&config), prompt.len());
+//! let mut memory = vec![Line::ZERO; Plan::new(&config, &session_options)?.lines()];
+//! let mut session = Session::new(model, &session_options, &mut memory)?;
+//! let mut memory = vec![Line::ZERO; Generator::lines(&config, &options, prompt.len())?];
+//! let mut generator = Generator::new(&config, &options, prompt.len(), &mut memory)?;
+//!
 //! let mut text = Utf8Stream::new();
-//! generate(&mut session, &Serial, &mut sampler, &mut history, &prompt, &stop, |token| {
+//! generator.run(&mut session, &Serial, &prompt, &mut |token: u32| {
 //!     text.push(tokenizer.token_bytes(token).unwrap_or_default(), |piece| print!("{piece}"));
 //!     std::io::stdout().flush().map_or(ControlFlow::Break(()), ControlFlow::Continue)
 //! })?;
@@ -61,7 +66,7 @@
 //! | threads | [`parallel`], `pool` | [`parallel::Serial`], `pool::ThreadPool`, or the caller's own [`parallel::Parallel`] |
 //! | memory | [`memory`], [`workspace`] | [`workspace::Plan`]: the bytes a session takes, before there is one |
 //! | model | [`model`], [`session`] | [`session::Session`]: tokens in, logits out; [`session::Tap`] looks inside |
-//! | choice | [`sampling`], [`mod@generate`] | the next token, and the loop around it |
+//! | choice | [`decoding`], [`generate`] | [`generate::Generator`]: greedy, sampling, beam and contrastive search, and the loops around them |
 //!
 //! Each layer can be used without those below it in this table. What is behind [`session`], the
 //! layers of the network and the cache of keys and values, is private: nothing there can be misused.
@@ -88,7 +93,7 @@
 //! # Errors and panics
 //!
 //! Everything that a file, a text or an option can be wrong in is an error of [`error`],
-//! [`tokenizer`] or [`sampling`]. Panics are for mistakes of the calling program and stand under
+//! [`tokenizer`] or [`decoding`]. Panics are for mistakes of the calling program and stand under
 //! "Panics" where they are possible. A mapped file that another process cuts short while it is in
 //! use ends the program with a signal, as with every map.
 #![no_std]
@@ -102,6 +107,7 @@ extern crate std;
 
 mod branches;
 pub mod config;
+pub mod decoding;
 pub mod error;
 pub mod format;
 pub mod generate;
@@ -120,7 +126,6 @@ pub mod pool;
 pub mod quant;
 #[cfg(feature = "bench")]
 pub mod roofline;
-pub mod sampling;
 pub mod session;
 pub mod tokenizer;
 pub mod workspace;

@@ -110,6 +110,11 @@ impl<'m, 'w> Session<'m, 'w> {
         self.model.config().n_ctx as usize - self.position
     }
 
+    /// Tokens that may be fed behind the next one and be taken back with [`Session::truncate`].
+    pub(crate) fn room_for_drafts(&self) -> usize {
+        self.remaining().min(self.window.saturating_sub(self.position)).saturating_sub(1)
+    }
+
     /// Forgets all but the first `position` tokens, and all branches.
     ///
     /// # Panics

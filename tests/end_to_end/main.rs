@@ -1,8 +1,12 @@
 //! From checkpoint to text.
 
 mod bit_identity;
+mod branches;
+mod decoding;
 mod golden_forward;
-mod greedy;
+
+mod lookup;
 mod loss;
 mod tokenizer;
 mod variants;
+mod warpers;

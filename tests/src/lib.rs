@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use bytemuck::zeroed_vec;
 use pocketgpt_quantize::{ConvertOptions, Encoding, TokenizerChoice, convert};
+use pocketgpt_runtime::decoding::{DecodingOptions, Sequence, StopReason};
 use pocketgpt_runtime::format::{MappedFile, WeightFile};
+use pocketgpt_runtime::generate::{GenerateError, Generator, Observer};
 use pocketgpt_runtime::isa::Isa;
 use pocketgpt_runtime::kernels::Kernels;
 use pocketgpt_runtime::memory::Line;
 use pocketgpt_runtime::model::Gpt2;
+use pocketgpt_runtime::parallel::Parallel;
 use pocketgpt_runtime::session::Session;
 use pocketgpt_runtime::workspace::{Plan, SessionOptions};
 use safetensors::{Dtype, SafeTensors};
@@ -71,8 +74,12 @@ impl Converted {
 
 /// Memory for a session, full of NaN: a session must not rely on what it finds there.
 pub fn memory(model: &Gpt2<'_>, options: &SessionOptions) -> Vec<Line> {
-    let plan = Plan::new(model.config(), options).expect("possible options");
-    let mut lines: Vec<Line> = zeroed_vec(plan.lines());
+    nan_lines(Plan::new(model.config(), options).expect("possible options").lines())
+}
+
+/// Lines full of NaN.
+pub fn nan_lines(len: usize) -> Vec<Line> {
+    let mut lines: Vec<Line> = zeroed_vec(len);
     bytemuck::cast_slice_mut::<_, u8>(&mut lines).fill(0xff);
     lines
 }
@@ -134,3 +141,40 @@ pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
 pub fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
+
+/// A text that was generated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Text {
+    /// What follows the prompt.
+    pub tokens: Vec<u32>,
+    /// With beam search.
+    pub score: Option<f32>,
+    /// Why it ends.
+    pub stop_reason: StopReason,
+}
+
+/// Memory for a session and a generator, full of NaN, and what they write after a prompt.
+pub fn generate(
+    model: Gpt2<'_>,
+    base: &SessionOptions,
+    options: &DecodingOptions<'_>,
+    prompt: &[u32],
+    par: &dyn Parallel,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Text>, GenerateError> {
+    let config = *model.config();
+    let session = options.session_options(base, prompt.len());
+    let mut own = nan_lines(Generator::lines(&config, options, prompt.len())?);
+    let mut generator = Generator::new(&config, options, prompt.len(), &mut own)?;
+    with_session(model, &session, |session| generator.run(session, par, prompt, observer))?;
+    let text = |sequence: Sequence<'_>| Text {
+        tokens: sequence.tokens.to_vec(),
+        score: sequence.score,
+        stop_reason: sequence.stop_reason,
+    };
+    Ok(generator.sequences().map(text).collect())
+}
+
+/// Looks at nothing.
+pub struct Quiet;
+impl Observer for Quiet {}

@@ -1,8 +1,10 @@
 //! The command line. Names of options are those of Hugging Face where it has one.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use pocketgpt_runtime::KvType;
 use pocketgpt_runtime::isa::Isa;
@@ -103,6 +105,44 @@ fn kv() -> impl TypedValueParser<Value = KvType> {
     let names = [KvType::F32, KvType::F16, KvType::Q8].map(KvType::name);
     PossibleValuesParser::new(names).try_map(|name| name.parse::<KvType>())
 }
+
+/// The command line makes no sense: the program ends as with an error that clap finds.
+#[derive(Debug)]
+pub struct UsageError {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl UsageError {
+    /// Options that exclude each other.
+    pub fn conflict(message: String) -> Self {
+        Self { kind: ErrorKind::ArgumentConflict, message }
+    }
+
+    /// A value that is impossible.
+    pub fn value(message: String) -> Self {
+        Self { kind: ErrorKind::ValueValidation, message }
+    }
+
+    /// Something is missing.
+    pub fn missing(message: String) -> Self {
+        Self { kind: ErrorKind::MissingRequiredArgument, message }
+    }
+
+    /// Tells it, and how to get help, and ends the program.
+    pub fn exit(&self) -> ! {
+        use clap::CommandFactory;
+        Cli::command().error(self.kind, &self.message).exit()
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UsageError {}
 
 /// A whole number from 1 to `max`.
 pub fn number(max: usize) -> impl TypedValueParser<Value = usize> {

@@ -101,10 +101,18 @@ impl<'w> Engine<'w> {
     /// `logit_rows`: how many rows of logits are computed together, where more than the last are
     /// asked for.
     pub fn new(model: &'w Model, args: &RunArgs, logit_rows: usize) -> Result<Self> {
+        Self::with(model, args, |options| SessionOptions { logit_rows, ..options })
+    }
+
+    /// `change`: what the session has to be able to do besides what the command line says.
+    pub fn with(
+        model: &'w Model,
+        args: &RunArgs,
+        change: impl FnOnce(SessionOptions) -> SessionOptions,
+    ) -> Result<Self> {
         let file = model.weights()?;
         let kernels = kernels(args.isa)?;
-        let mut options = session_options(&file, args)?;
-        options.logit_rows = logit_rows;
+        let options = change(session_options(&file, args)?);
         let plan = Plan::new(file.config(), &options)
             .map_err(|error| anyhow!("{}: {error}", model.name()))?;
         let bytes = plan.total_bytes() + align_of::<Line>() - 1;

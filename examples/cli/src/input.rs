@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
-use clap::CommandFactory;
+
+use crate::args::UsageError;
 
 /// Longest text taken: far beyond any context, and not all of a small machine's memory.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
@@ -17,12 +18,10 @@ const MAX_TEXT_BYTES: u64 = 256 << 20;
 pub fn text_or_stdin(text: Option<&str>, what: &str) -> Result<String> {
     match text {
         Some(text) if text != "-" => Ok(text.to_owned()),
-        None if io::stdin().is_terminal() => crate::args::Cli::command()
-            .error(
-                clap::error::ErrorKind::MissingRequiredArgument,
-                format!("no {what}: give one, or pipe it to standard input"),
-            )
-            .exit(),
+        None if io::stdin().is_terminal() => {
+            let text = format!("no {what}: give one, or pipe it to standard input");
+            Err(UsageError::missing(text).into())
+        }
         _ => read("standard input", io::stdin().lock()),
     }
 }

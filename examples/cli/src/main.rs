@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`args`], [`commands`] | the command line, one module per command |
+//! | [`args`], [`commands`], [`decoding`] | the command line, one module per command |
 //! | [`model`], [`embedded`], [`engine`] | a weight file, opened and ready to run |
 //! | [`input`], [`output`], [`interrupt`] | what comes in, goes out, and stops the work |
 //! | [`inside`], [`vectors`], [`words`] | what a model makes of a text on the way |
@@ -15,6 +15,7 @@
 mod args;
 mod bench;
 mod commands;
+mod decoding;
 mod embedded;
 mod engine;
 mod input;
@@ -68,6 +69,9 @@ fn main() -> ExitCode {
         // Whoever read our output has read enough.
         Err(error) if error.is::<output::ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(usage) = error.downcast_ref::<args::UsageError>() {
+                usage.exit();
+            }
             output::error(&error);
             ExitCode::FAILURE
         }

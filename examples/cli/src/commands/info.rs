@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::Outcome;
 use super::plan::MemoryPlan;
 use crate::args::ModelArgs;
+use crate::decoding::Decoding;
 use crate::engine::{default_kv, default_threads};
 use crate::model::{Model, bits_per_weight, bytes_per_token, tensor_name};
 use crate::{machine, output, units};
@@ -155,7 +156,7 @@ fn report(model: &Model, with_tensors: bool) -> Result<Report> {
             merges: view.merge_count(),
             bytes: file.header().sections[2].len,
         }),
-        memory: MemoryPlan::new(model, &file, &options)?,
+        memory: MemoryPlan::new(model, &file, &options, &Decoding::standard(file.config(), 200))?,
         machine: Machine {
             cpu: machine::cpu_name(),
             isas: Isa::available().map(Isa::name).collect(),

@@ -199,3 +199,22 @@ fn ctrl_c_ends_the_text_and_still_tells_the_seed() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("| seed "));
     assert!(output.stdout.ends_with(b"\n"));
 }
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_beam_search_with_the_best_text_so_far() {
+    use std::io::Read;
+    use std::process::Stdio;
+
+    let args = "generate --isa scalar --threads 1 --ignore-eos -n 500 --num-beams 2 --explain x";
+    let args: Vec<&str> = args.split(' ').collect();
+    let mut child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The first step is explained.
+    child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with('x') && text.ends_with('\n') && text.len() > 3, "{text}");
+}

@@ -76,6 +76,33 @@ fn options_change_on_the_way() {
 }
 
 #[test]
+fn every_strategy_goes_on_with_the_text() {
+    let lines = "Once upon a time\nThe queen said\n\n";
+    for strategy in [
+        &["--num-beams", "3", "--early-stopping", "true"][..],
+        &["--penalty-alpha", "0.6"],
+        &["--strategy", "greedy", "--prompt-lookup", "5"],
+    ] {
+        let found = answers(strategy, lines);
+        assert_eq!(found.len(), 3);
+        let mut prompt = "Once upon a time".to_owned();
+        for (answer, next) in found.iter().zip(["\nThe queen said", "", ""]) {
+            let args = [&["generate", "--json", "-n", "12"], strategy, &[&*prompt]].concat();
+            let whole = run(&args).json();
+            assert_eq!(ids(answer), ids(&whole), "{prompt}");
+            prompt += answer["text"].as_str().unwrap();
+            prompt += next;
+        }
+        // What the session can do it was made for.
+        assert!(!answers(strategy, "/set no-repeat-ngram-size 2\nThe fox\n").is_empty());
+    }
+    let line = piped(&["--num-beams", "2"], "/set num-beams 3\n").error();
+    assert!(line.contains("without the memory for this"), "{line}");
+    let usage = piped(&["--num-return-sequences", "2"], "");
+    assert_eq!(usage.code, Some(2), "{usage:?}");
+}
+
+#[test]
 fn a_slash_can_be_text() {
     let ids_of = |line: &str| ids(&answers(&["--strategy", "greedy"], line)[0]);
     let whole = run(&["generate", "--json", "--strategy", "greedy", "-n", "12", "/quit"]).json();

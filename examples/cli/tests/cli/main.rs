@@ -2,6 +2,7 @@
 #![cfg(feature = "embedded-model")]
 
 mod bench;
+mod decoding;
 mod errors;
 mod generate;
 mod inside;

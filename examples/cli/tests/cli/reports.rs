@@ -80,7 +80,14 @@ fn info_and_plan_agree() {
     let plan = run(&["plan", "--json"]).json();
     assert_eq!(info["memory"], plan);
     let bytes = |key: &str| plan[key].as_u64().unwrap();
-    let parts = ["weights_bytes", "kv_cache_bytes", "scratch_bytes", "logits_bytes"];
+    let parts = [
+        "weights_bytes",
+        "kv_cache_bytes",
+        "scratch_bytes",
+        "logits_bytes",
+        "branch_tables_bytes",
+        "decoding_bytes",
+    ];
     assert_eq!(parts.map(bytes).iter().sum::<u64>(), bytes("total_bytes"));
     // Without JSON they are for people, and print.
     assert!(run(&["info", "--tensors"]).ok().contains("h.5.mlp.c_proj.bias"));

@@ -1,10 +1,13 @@
 //! One text, written by the user and the model in turn.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
+use pocketgpt_runtime::decoding::{DecodingOptions, Distribution, Stage, StopTexts, Strategy};
+use pocketgpt_runtime::generate::{Generator, Observer};
+use pocketgpt_runtime::memory::Line;
 use pocketgpt_runtime::parallel::Parallel;
-use pocketgpt_runtime::sampling::{Candidate, Sampler};
 use pocketgpt_runtime::session::Session;
 use pocketgpt_runtime::tokenizer::TokenizerView;
 use serde::Serialize;
@@ -13,7 +16,6 @@ use super::Settings;
 use crate::commands::generate::StopReason;
 use crate::interrupt;
 use crate::model::Model;
-use crate::output::ReaderGone;
 use crate::stream::TextStream;
 
 /// Tokens that are read before Ctrl-C is looked for again.
@@ -51,14 +53,11 @@ pub struct Conversation<'s, 'm, 'w> {
     begin: Option<u32>,
     answers: u64,
     speeds: Speeds,
-    candidates: Vec<Candidate>,
-    values: Vec<f32>,
 }
 
 impl<'s, 'm, 'w> Conversation<'s, 'm, 'w> {
     pub fn new(model: &'s Model, session: Session<'m, 'w>, par: &'s dyn Parallel) -> Result<Self> {
         let config = *session.model().config();
-        let vocab_size = config.vocab_size as usize;
         Ok(Self {
             session,
             par,
@@ -67,8 +66,6 @@ impl<'s, 'm, 'w> Conversation<'s, 'm, 'w> {
             begin: config.bos_token_id.or(config.eos_token_id),
             answers: 0,
             speeds: Speeds::default(),
-            candidates: vec![Candidate::default(); vocab_size],
-            values: vec![0.0; vocab_size],
         })
     }
 
@@ -132,104 +129,151 @@ impl<'s, 'm, 'w> Conversation<'s, 'm, 'w> {
         Ok(())
     }
 
-    /// Lets the model go on; `print` gets the text as it comes.
+    /// Lets the model go on; `print` gets the text as it comes, or when it is complete where the
+    /// strategy knows it no sooner.
     pub fn answer(
         &mut self,
         settings: &Settings,
         model: &Model,
         mut print: impl FnMut(&str) -> Result<()>,
     ) -> Result<Answer> {
-        let (strategy, penalty) = settings.strategy(model)?;
-        // Each answer draws its own numbers, which depend on nothing but the seed and its place.
-        let seed = settings.sampling.seed.unwrap_or_default().wrapping_add(self.answers);
-        let mut candidates = std::mem::take(&mut self.candidates);
-        let mut values = std::mem::take(&mut self.values);
-        let mut sampler = Sampler::new(strategy, penalty, seed, &mut candidates, &mut values)
-            .map_err(|error| anyhow!("{error}"))?;
+        let decoding = settings.resolve(model)?;
+        let stops: Vec<&str> = settings.stop.iter().map(String::as_str).collect();
+        let stop_texts = StopTexts::new(self.tokenizer, &stops);
+        let seed = settings.decoding.seed.unwrap_or_default().wrapping_add(self.answers);
         let start = self.text.len();
-        let mut stream = TextStream::new(self.tokenizer, &settings.stop);
-        let mut text = String::new();
-        let ended = self.write(settings, &mut sampler, &mut |token| {
-            let piece = stream.push(token);
-            text.push_str(&piece);
-            print(&piece)?;
-            Ok(stream.stopped())
+        let mut pen = Pen::new(TextStream::new(self.tokenizer, &settings.stop), &mut print);
+        let ended = decoding.with_options(|options| {
+            let options = DecodingOptions {
+                eos_token_id: options.eos_token_id.filter(|_| !settings.ignore_eos),
+                stop: (!stops.is_empty()).then_some(&stop_texts),
+                // Each answer draws its own numbers, which depend on nothing but the seed and its
+                // place.
+                seed,
+                ..*options
+            };
+            self.write(&options, &mut pen)
         });
-        (self.candidates, self.values) = (candidates, values);
+        let text = pen.finish()?;
         let stop_reason = ended.map_err(|error| {
-            if error.is::<ReaderGone>() {
-                return error;
-            }
             anyhow!("{}: {error}; check the file with pocketgpt verify", model.name())
         })?;
-        let rest = stream.finish();
-        text.push_str(&rest);
-        print(&rest)?;
         self.answers += 1;
-        let eos = self.session.model().config().eos_token_id;
-        let mut ids = self.text[start..].to_vec();
+        let ids = self.text[start..].to_vec();
         if stop_reason == StopReason::EndOfText {
-            ids.retain(|&id| Some(id) != eos);
+            // It is a part of what the model goes on from, not of the answer.
+            self.text.extend(self.session.model().config().eos_token_id);
         }
         Ok(Answer { text, ids, stop_reason, context_tokens: self.text.len() })
     }
 
-    /// Reads what the session has not read, then writes token after token; `push` says whether a
-    /// stop text is complete.
+    /// Reads what the session has not read, then writes token after token.
     fn write(
         &mut self,
-        settings: &Settings,
-        sampler: &mut Sampler<'_>,
-        push: &mut dyn FnMut(u32) -> Result<bool>,
+        options: &DecodingOptions<'_>,
+        pen: &mut Pen<'_, '_>,
     ) -> Result<StopReason> {
-        if settings.max_new_tokens == 0 {
+        if options.max_new_tokens == 0 {
             return Ok(StopReason::MaxNewTokens);
         }
-        let Self { session, par, text, speeds, .. } = self;
-        let config = *session.model().config();
-        let kernels = *session.model().kernels();
-        let eos = config.eos_token_id.filter(|_| !settings.ignore_eos);
-
         let start = Instant::now();
-        let mut token = loop {
-            let unread = &text[session.position()..];
-            let part = &unread[..unread.len().min(READ_AT_ONCE)];
-            speeds.prompt_tokens += part.len();
-            let logits = session.feed(part, *par)?;
-            if part.len() == unread.len() {
-                break sampler.next(&kernels, logits, text)?;
-            }
-            if interrupt::requested() {
-                speeds.prefill_seconds += start.elapsed().as_secs_f64();
-                return Ok(StopReason::Interrupted);
-            }
+        let read = self.session.position().min(self.text.len() - 1);
+        if read < self.session.position() {
+            // The last token must be read anew to go on from it.
+            self.session.truncate(read);
+        }
+        let interrupted = match options.strategy {
+            // It reads all of the text anew.
+            Strategy::Contrastive(_) => false,
+            _ => self.read_all_but_last()?,
         };
-        speeds.prefill_seconds += start.elapsed().as_secs_f64();
+        self.speeds.prompt_tokens += self.session.position() - read;
+        if interrupted {
+            self.speeds.prefill_seconds += start.elapsed().as_secs_f64();
+            return Ok(StopReason::Interrupted);
+        }
 
-        let start = Instant::now();
-        let before = text.len();
-        let reason = loop {
-            text.push(token);
-            if Some(token) == eos {
-                break StopReason::EndOfText;
-            }
-            if push(token)? {
-                break StopReason::StopText;
-            }
+        let config = *self.session.model().config();
+        let mut memory = vec![Line::ZERO; Generator::lines(&config, options, self.text.len())?];
+        let mut generator = Generator::new(&config, options, self.text.len(), &mut memory)?;
+        generator.run(&mut self.session, self.par, &self.text, pen)?;
+        let end = Instant::now();
+        let sequence = generator.sequences().next().ok_or_else(|| anyhow!("no text was found"))?;
+        if matches!(options.strategy, Strategy::Beam(_)) {
+            sequence.tokens.iter().for_each(|&token| pen.put(token));
+        }
+        let prompt_read = pen.prompt_read.unwrap_or(end);
+        self.speeds.prompt_tokens += 1;
+        self.speeds.prefill_seconds += (prompt_read - start).as_secs_f64();
+        self.speeds.decode_seconds += (end - prompt_read).as_secs_f64();
+        self.speeds.new_tokens += sequence.tokens.len();
+        self.speeds.decoded_tokens += sequence.tokens.len().saturating_sub(1);
+        self.text.extend(sequence.tokens);
+        Ok(sequence.stop_reason.into())
+    }
+
+    /// Leaves the last token to the generator; true if the user wants an end.
+    fn read_all_but_last(&mut self) -> Result<bool> {
+        let before_last = self.text.len() - 1;
+        while self.session.position() < before_last {
             if interrupt::requested() {
-                break StopReason::Interrupted;
+                return Ok(true);
             }
-            if text.len() - before >= settings.max_new_tokens {
-                break StopReason::MaxNewTokens;
-            }
-            if session.remaining() == 0 {
-                break StopReason::ContextFull;
-            }
-            token = sampler.next(&kernels, session.feed(&[token], *par)?, text)?;
-        };
-        speeds.decode_seconds += start.elapsed().as_secs_f64();
-        speeds.new_tokens += text.len() - before;
-        speeds.decoded_tokens += text.len() - before - 1;
-        Ok(reason)
+            let unread = &self.text[self.session.position()..before_last];
+            self.session.feed(&unread[..unread.len().min(READ_AT_ONCE)], self.par)?;
+        }
+        Ok(false)
+    }
+}
+
+/// Takes the tokens of an answer, and prints and keeps its text.
+struct Pen<'a, 'p> {
+    stream: TextStream<'a>,
+    text: String,
+    print: &'p mut dyn FnMut(&str) -> Result<()>,
+    error: Option<anyhow::Error>,
+    prompt_read: Option<Instant>,
+}
+
+impl<'a, 'p> Pen<'a, 'p> {
+    fn new(stream: TextStream<'a>, print: &'p mut dyn FnMut(&str) -> Result<()>) -> Self {
+        Self { stream, text: String::new(), print, error: None, prompt_read: None }
+    }
+
+    fn put(&mut self, token: u32) {
+        let piece = self.stream.push(token);
+        self.put_text(&piece);
+    }
+
+    fn put_text(&mut self, piece: &str) {
+        self.text.push_str(piece);
+        if let Err(error) = (self.print)(piece) {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    /// Ends the text and returns all of it.
+    fn finish(mut self) -> Result<String> {
+        let rest = self.stream.finish();
+        self.put_text(&rest);
+        self.error.map_or(Ok(self.text), Err)
+    }
+}
+
+impl Observer for Pen<'_, '_> {
+    fn token(&mut self, _sequence: usize, token: u32) -> ControlFlow<()> {
+        self.put(token);
+        if self.error.is_some() || self.stream.stopped() || interrupt::requested() {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn step(&mut self) -> ControlFlow<()> {
+        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn stage(&mut self, _sequence: usize, _stage: Stage, _left: Distribution<'_>) {
+        self.prompt_read.get_or_insert_with(Instant::now);
     }
 }

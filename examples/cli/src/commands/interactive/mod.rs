@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use pocketgpt_runtime::workspace::SessionOptions;
 
 use self::conversation::{Answer, Conversation};
 use self::lines::{Line, Lines};
@@ -67,12 +68,15 @@ Ctrl-C stops the answer.";
 
 pub fn run(args: &InteractiveArgs) -> Result<Outcome> {
     let model = Model::open_to_run(&args.model, &args.run)?;
-    let mut engine = Engine::new(&model, &args.run, 1)?;
     let mut settings = args.settings.clone();
-    settings.sampling.seed.get_or_insert_with(random_seed);
+    settings.decoding.seed.get_or_insert_with(random_seed);
     // A wrong option is told before anything is typed.
-    settings.strategy(&model)?;
-    let about = About::new(&engine);
+    let decoding = settings.resolve(&model)?;
+    let n_ctx = model.weights()?.config().n_ctx as usize;
+    let mut engine = Engine::with(&model, &args.run, |base| {
+        decoding.with_options(|options| options.session_options(&base, n_ctx))
+    })?;
+    let (about, options) = (About::new(&engine), *engine.options());
     let (session, par) = engine.session()?;
     let mut conversation = Conversation::new(&model, session, par)?;
     let mut lines = Lines::new(args.history.as_deref())?;
@@ -93,7 +97,7 @@ pub fn run(args: &InteractiveArgs) -> Result<Outcome> {
         let done = match command(&line) {
             Some(("quit" | "exit", _)) => break,
             Some((name, rest)) => {
-                obey(name, rest, &model, &mut conversation, &mut settings, &about)
+                obey(name, rest, &model, &mut conversation, &mut settings, (&about, &options))
             }
             None => say(args, &line, &settings, &model, &mut conversation),
         };
@@ -121,11 +125,11 @@ fn obey(
     model: &Model,
     conversation: &mut Conversation<'_, '_, '_>,
     settings: &mut Settings,
-    about: &About,
+    (about, options): (&About, &SessionOptions),
 ) -> Result<()> {
     match name {
         "set" if rest.is_empty() => output::note(settings.describe(model)?),
-        "set" => settings.set(rest, model)?,
+        "set" => settings.set(rest, model, options)?,
         "reset" => conversation.reset(),
         "stats" => output::note(statistics(conversation, settings, about)),
         "help" | "?" => output::note(HELP),
@@ -215,7 +219,7 @@ fn statistics(
         units::speed(units::per_second(speeds.prompt_tokens, speeds.prefill_seconds)),
         units::count(speeds.new_tokens, "token"),
         units::speed(units::per_second(speeds.decoded_tokens, speeds.decode_seconds)),
-        settings.sampling.seed.unwrap_or_default(),
+        settings.decoding.seed.unwrap_or_default(),
     )
 }
 

@@ -5,9 +5,11 @@ use std::fmt::Write;
 use anyhow::{Result, anyhow, bail};
 use clap::builder::Resettable;
 use clap::{ArgAction, Args, Command, FromArgMatches, value_parser};
-use pocketgpt_runtime::sampling::{Sampler, Strategy};
+use pocketgpt_runtime::decoding::{DecodingOptions, Strategy};
+use pocketgpt_runtime::workspace::SessionOptions;
 
-use crate::commands::generate::{SamplingArgs, strategy};
+use crate::args::UsageError;
+use crate::decoding::{Decoding, DecodingArgs};
 use crate::model::Model;
 
 /// Options of an answer.
@@ -23,19 +25,37 @@ pub struct Settings {
     #[arg(long)]
     pub ignore_eos: bool,
     #[command(flatten)]
-    pub sampling: SamplingArgs,
+    pub decoding: DecodingArgs,
 }
 
 impl Settings {
-    /// How tokens are chosen, and the repetition penalty; an error if an option is out of range.
-    pub fn strategy(&self, model: &Model) -> Result<(Strategy, f32)> {
-        let (strategy, penalty) = strategy(&self.sampling, model)?;
-        Sampler::new(strategy, penalty, 0, &mut [], &mut [])?;
-        Ok((strategy, penalty))
+    /// How tokens are chosen; an error if options are out of range or make no sense together.
+    pub fn resolve(&self, model: &Model) -> Result<Decoding> {
+        let config = *model.weights()?.config();
+        let decoding = self.decoding.resolve(model, &config, self.max_new_tokens)?;
+        if decoding.with_options(|options| options.num_return_sequences) > 1 {
+            let text = "--num-return-sequences: a conversation has one text".into();
+            return Err(UsageError::conflict(text).into());
+        }
+        Ok(decoding)
+    }
+
+    /// [`Settings::resolve`], in the session that there is.
+    pub fn resolve_within(&self, model: &Model, session: &SessionOptions) -> Result<Decoding> {
+        let decoding = self.resolve(model)?;
+        let n_ctx = model.weights()?.config().n_ctx as usize;
+        let needed = decoding.with_options(|options| options.session_options(session, n_ctx));
+        let fits = needed.branches <= session.branches
+            && needed.branch_slots <= session.branch_slots
+            && needed.logit_rows <= session.logit_rows;
+        if !fits {
+            bail!("the program began without the memory for this; begin it with these options");
+        }
+        Ok(decoding)
     }
 
     /// Takes `NAME VALUE`, the name as on the command line. Nothing changes if there is an error.
-    pub fn set(&mut self, assignment: &str, model: &Model) -> Result<()> {
+    pub fn set(&mut self, assignment: &str, model: &Model, session: &SessionOptions) -> Result<()> {
         let separator = |c: char| c.is_whitespace() || c == '=';
         let (name, value) = assignment.split_once(separator).unwrap_or((assignment, ""));
         let (name, value) = (name.trim_start_matches('-').replace('_', "-"), value.trim());
@@ -55,34 +75,61 @@ impl Settings {
         })?;
         let mut changed = self.clone();
         changed.update_from_arg_matches(&matches)?;
-        changed.strategy(model)?;
+        changed.resolve_within(model, session).map_err(|error| anyhow!("/set {name}: {error}"))?;
         *self = changed;
         Ok(())
     }
 
     /// The options as they are, those of the model file included.
     pub fn describe(&self, model: &Model) -> Result<String> {
-        let (strategy, penalty) = self.strategy(model)?;
         let mut text = format!("max-new-tokens {}, ", self.max_new_tokens);
-        // Writing to a string cannot fail.
-        let _ = match strategy {
-            Strategy::Greedy => write!(text, "strategy greedy"),
-            Strategy::Sample(o) => write!(
-                text,
-                "strategy sample, temperature {}, top-k {}, top-p {}, min-p {}",
-                o.temperature, o.top_k, o.top_p, o.min_p
-            ),
-        };
+        self.resolve(model)?.with_options(|options| describe(options, &mut text));
         let _ = write!(
             text,
-            ", repetition-penalty {penalty}, seed {}, ignore-eos {}",
-            self.sampling.seed.unwrap_or_default(),
+            ", seed {}, ignore-eos {}",
+            self.decoding.seed.unwrap_or_default(),
             self.ignore_eos
         );
         for stop in &self.stop {
             let _ = write!(text, ", stop {stop:?}");
         }
         Ok(text)
+    }
+}
+
+fn describe(options: &DecodingOptions<'_>, text: &mut String) {
+    // Writing to a string cannot fail.
+    let _ = match options.strategy {
+        Strategy::Greedy => write!(text, "strategy greedy"),
+        Strategy::Sample(o) => write!(
+            text,
+            "strategy sample, temperature {}, top-k {}, top-p {}, min-p {}, typical-p {}",
+            o.temperature, o.top_k, o.top_p, o.min_p, o.typical_p
+        ),
+        Strategy::Beam(o) => write!(
+            text,
+            "strategy beam, num-beams {}, length-penalty {}, early-stopping {}",
+            o.num_beams,
+            o.length_penalty,
+            format!("{:?}", o.early_stopping).to_lowercase()
+        ),
+        Strategy::Contrastive(o) => write!(
+            text,
+            "strategy contrastive, penalty-alpha {}, top-k {}",
+            o.penalty_alpha, o.top_k
+        ),
+    };
+    let _ = write!(
+        text,
+        ", repetition-penalty {}, no-repeat-ngram-size {}, min-new-tokens {}, prompt-lookup {}",
+        options.repetition_penalty,
+        options.no_repeat_ngram_size,
+        options.min_new_tokens,
+        options.prompt_lookup_num_tokens
+    );
+    for bias in options.sequence_bias {
+        let ids: Vec<String> = bias.tokens.iter().map(u32::to_string).collect();
+        let _ = write!(text, ", logit-bias {}={}", ids.join(","), bias.bias);
     }
 }
 
@@ -122,18 +169,23 @@ mod tests {
     fn one_option_changes_and_the_others_stay() {
         let model = Model::open(&ModelArgs { model: None }).unwrap();
         let mut found =
-            settings(&["-n", "7", "--top-k", "3", "--strategy", "greedy", "--ignore-eos"]);
-        found.set("temperature 0.5", &model).unwrap();
-        found.set("--top_p=0.9", &model).unwrap();
-        found.set("strategy sample", &model).unwrap();
+            settings(&["-n", "7", "--strategy", "greedy", "--ignore-eos", "--logit-bias", "5=-1"]);
+        let session = SessionOptions::new(model.weights().unwrap().config());
+        let mut set = |assignment| found.set(assignment, &model, &session);
+        // Greedy decoding has no temperature.
+        assert!(set("temperature 0.5").unwrap_err().to_string().contains("--strategy sample"));
+        set("strategy sample").unwrap();
+        set("temperature 0.5").unwrap();
+        set("--top_p=0.9").unwrap();
         assert_eq!((found.max_new_tokens, found.ignore_eos), (7, true));
         assert_eq!(
             found.describe(&model).unwrap(),
-            "max-new-tokens 7, strategy sample, temperature 0.5, top-k 3, top-p 0.9, min-p 0, \
-             repetition-penalty 1, seed 0, ignore-eos true"
+            "max-new-tokens 7, strategy sample, temperature 0.5, top-k 40, top-p 0.9, min-p 0, \
+             typical-p 1, repetition-penalty 1, no-repeat-ngram-size 0, min-new-tokens 0, \
+             prompt-lookup 0, logit-bias 5=-1, seed 0, ignore-eos true"
         );
-        found.set("ignore-eos false", &model).unwrap();
-        found.set("stop a b", &model).unwrap();
+        found.set("ignore-eos false", &model, &session).unwrap();
+        found.set("stop a b", &model, &session).unwrap();
         assert!(!found.ignore_eos);
         assert_eq!(found.stop, ["a b"]);
     }
@@ -141,6 +193,7 @@ mod tests {
     #[test]
     fn errors_name_the_option_and_change_nothing() {
         let model = Model::open(&ModelArgs { model: None }).unwrap();
+        let session = SessionOptions::new(model.weights().unwrap().config());
         let mut found = settings(&[]);
         let before = found.describe(&model).unwrap();
         for (assignment, cause) in [
@@ -149,8 +202,10 @@ mod tests {
             ("strategy beam-me-up", "invalid value"),
             ("warmth 3", "there are max-new-tokens, stop,"),
             ("repetition-penalty 1000", "0.01 to 100"),
+            ("num-return-sequences 2", "one text"),
+            ("num-beams 2", "without the memory for this"),
         ] {
-            let error = found.set(assignment, &model).unwrap_err().to_string();
+            let error = found.set(assignment, &model, &session).unwrap_err().to_string();
             assert!(error.contains(cause) && !error.contains('\n'), "{error}");
         }
         assert_eq!(found.describe(&model).unwrap(), before);
