@@ -12,7 +12,8 @@ the median of the ratios, and in brackets the smallest and the largest. Above 1,
 figures drift from hour to hour, ratios much less.
 
 All feed the same token ids, and work a little before the clock runs. Peers stay loaded in a process of
-their own and sleep while others work; ours is a run of `pocketgpt bench` each time. A round is measured again if other programs took more of the CPUs than allowed.
+their own and sleep while others work; ours is a run of `pocketgpt bench` each time. A round is measured
+again if other programs took more of the CPUs than allowed.
 """
 
 TITLES = {
