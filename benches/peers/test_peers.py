@@ -137,6 +137,23 @@ class Parts(unittest.TestCase):
         self.assertEqual(options.parse(["--only", "cold,decode"]).parts, ("decode", "cold"))
 
 
+class Meter(unittest.TestCase):
+    def foreign(self, seconds, busy, own):
+        moments = [(0.0, 0.0, 0.0), (seconds, busy, own)]
+        with (
+            mock.patch.object(cpu.CpuMeter, "now", side_effect=moments),
+            mock.patch.object(cpu.os, "cpu_count", return_value=2),
+        ):
+            return cpu.CpuMeter().foreign_share()
+
+    def test_others_are_what_is_not_ours(self):
+        self.assertAlmostEqual(self.foreign(10, 15, 10), 0.25, places=2)
+        self.assertEqual(self.foreign(10, 10, 10), 0)
+
+    def test_a_tick_in_a_short_time_is_nobody(self):
+        self.assertEqual(self.foreign(0.02, 0.03, 0.01), 0)
+
+
 class Sources(unittest.TestCase):
     def test_a_dangling_git_and_odd_dates_are_mended(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -171,10 +188,12 @@ class Protocol(unittest.TestCase):
                 return [float(self.fed[-1]), float(len(self.fed))]
 
         model = Model()
-        request = {"work": "decode", "depths": [0, 4], "tokens": 3}
+        model.clear()
+        request = {"work": "decode", "depths": [2, 6, 7], "tokens": 3}
         seconds = protocol.measure(model, request)["token_seconds"]
-        self.assertEqual([len(run) for run in seconds], [3, 3])
-        self.assertEqual(model.fed, random_ids(7, 100))
+        self.assertEqual([len(run) for run in seconds], [3, 3, 3])
+        # 7 is less than what the cache holds after 6 and 3 more, so it begins anew.
+        self.assertEqual(model.fed, random_ids(10, 100))
         self.assertGreaterEqual(protocol.measure(model, {"work": "prefill", "tokens": 5})["prefill_seconds"], 0)
         answer = protocol.measure(model, {"work": "logits", "ids": [1, 2, 3]})
         self.assertEqual(json.loads(json.dumps(answer)), {"logits": [3.0, 3.0]})

@@ -6,7 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
-from . import cpu, machine, options, programs, results
+from . import cpu, machine, options, plot, programs, results
+from . import report as page
 from .environment import Environment
 from .models import Models
 from .parts import Workshop
@@ -33,9 +34,6 @@ def measure(chosen: options.Options, environment: Environment) -> None:
 
 def report(chosen: options.Options) -> Path:
     """Page and plot of all results in the folder, of this run and of earlier ones."""
-    from . import plot
-    from . import report as page
-
     found = results.load_all(chosen.results, list(options.PARTS))
     if not found:
         sys.exit(f"{chosen.results}: no results; run without --report-only first")

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+# The system counts in ticks, each process and CPU by itself: less than this may be an error of counting.
+RESOLUTION = 3 / TICKS
 
 
 def name() -> str:
@@ -56,4 +58,4 @@ class CpuMeter:
     def foreign_share(self) -> float:
         """What others took of all CPUs together."""
         seconds, busy, own = (b - a for a, b in zip(self.start, self.now(), strict=True))
-        return max(0.0, (busy - own) / (seconds * os.cpu_count()))
+        return max(0.0, (busy - own - RESOLUTION) / (seconds * os.cpu_count()))

@@ -11,9 +11,9 @@ same machine. Figures are medians over the rounds; a ratio is ours against the p
 the median of the ratios, and in brackets the smallest and the largest. Above 1, ours is better. Absolute
 figures drift from hour to hour, ratios much less.
 
-Subjects do each work once uncounted and then once counted, and feed the same token ids. Peers stay loaded
-in a process of their own and sleep while others work; ours is a run of `pocketgpt bench` each time. A
-round is measured again if other programs took more of the CPUs than allowed.
+All feed the same token ids, and work a little before the clock runs. Peers stay loaded in a process of
+their own and sleep while others work; ours is a run of `pocketgpt bench` each time. A round is measured
+again if other programs took more of the CPUs than allowed.
 """
 
 TITLES = {

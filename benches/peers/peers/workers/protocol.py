@@ -1,9 +1,9 @@
 """How a worker process talks: one JSON object a line, requests on stdin, answers on stdout.
 
 A request is `{"work": "decode", "depths": [16, 512], "tokens": 128}` or `{"work": "prefill", "tokens": 512}`.
-The answer holds seconds: for each depth those of every token, or those of the prefill. Both do
-the work once uncounted and then once counted, as `pocketgpt bench --repeat 1` does, so that every
-subject meets the caches as its own work leaves them. `{"work": "logits", "ids": [1, 2]}` asks for
+The answer holds seconds: for each depth those of every token, or those of the prefill. Before the
+clock runs some tokens are decoded, or the prompt is read, as `pocketgpt bench` does: every subject
+meets the caches as its own work leaves them. `{"work": "logits", "ids": [1, 2]}` asks for
 what follows these tokens. Every answer holds the process's peak memory as well.
 """
 
@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Protocol
 
 from ..ids import random_ids
+
+# After them the caches are what a peer's own work leaves behind: each token reads all the weights.
+WARM_UP_TOKENS = 8
 
 
 class Model(Protocol):
@@ -38,6 +41,8 @@ class StepModel(ABC):
     """A model that is fed token by token from here."""
 
     vocab_size: int
+    known = 0
+    """Tokens in the cache."""
 
     @abstractmethod
     def clear(self) -> None:
@@ -53,36 +58,45 @@ class StepModel(ABC):
 
     def decode(self, depth: int, tokens: int) -> list[float]:
         ids = random_ids(depth + tokens, self.vocab_size)
-        self.clear()
-        if depth:
-            self.feed(ids[:depth])
+        self.fill(ids[:depth])
         seconds = []
         for token in ids[depth:]:
             start = time.perf_counter()
             self.feed([token])
             seconds.append(time.perf_counter() - start)
+        self.known = len(ids)
         return seconds
+
+    def fill(self, ids: list[int]) -> None:
+        """All texts begin alike, so what the cache holds already is kept unless it is too much."""
+        if self.known > len(ids):
+            self.clear()
+            self.known = 0
+        if self.known < len(ids):
+            self.feed(ids[self.known :])
 
     def prefill(self, tokens: int) -> float:
         ids = random_ids(tokens, self.vocab_size)
-        self.clear()
+        self.fill([])
         start = time.perf_counter()
         self.feed(ids)
+        self.known = tokens
         return time.perf_counter() - start
 
     def logits(self, ids: list[int]) -> list[float]:
         """The last token is decoded after the others, so that the cache takes part."""
-        self.clear()
+        self.fill([])
         self.feed(ids[:-1])
         self.feed(ids[-1:])
+        self.known = len(ids)
         return self.last_logits()
 
 
 def measure(model: Model, request: dict) -> dict:
     if request["work"] == "decode":
-        for _ in range(2):
-            runs = [model.decode(depth, request["tokens"]) for depth in request["depths"]]
-        return {"token_seconds": runs}
+        depths, tokens = request["depths"], request["tokens"]
+        model.decode(depths[0], WARM_UP_TOKENS)
+        return {"token_seconds": [model.decode(depth, tokens) for depth in depths]}
     if request["work"] == "prefill":
         for _ in range(2):
             seconds = model.prefill(request["tokens"])
