@@ -7,5 +7,6 @@ mod errors;
 mod generate;
 mod inside;
 mod interactive;
+mod memory;
 mod reports;
 mod run;
