@@ -417,6 +417,14 @@ pub enum CapacityError {
         /// Largest value possible.
         max: usize,
     },
+    /// More tokens are to be kept at the beginning of the text than there is room for beside
+    /// others.
+    Keep {
+        /// Tokens to keep.
+        keep: usize,
+        /// Most that are possible.
+        max: usize,
+    },
 }
 
 impl fmt::Display for CapacityError {
@@ -439,6 +447,10 @@ impl fmt::Display for CapacityError {
             Self::Option { name, value, max } => {
                 write!(f, "{name} is {value}, possible is 1 to {max}")
             }
+            Self::Keep { keep, max } => write!(
+                f,
+                "keep is {keep}: at most {max} tokens of the beginning leave room for what follows"
+            ),
         }
     }
 }

@@ -165,10 +165,23 @@ impl KvLayout {
 
     /// Copies the key and value of one slot of a head to another slot.
     pub(crate) fn copy(&self, head: &mut [Line], from: usize, to: usize) {
-        let hd = self.hd;
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(head);
-        let (keys, rest) = bytes.split_at_mut(self.vectors_len());
-        let (values, scales) = rest.split_at_mut(self.vectors_len());
+        self.parts(from, to, |from, to, len| bytes.copy_within(from..from + len, to));
+    }
+
+    /// Copies the key and value of one slot of a head to the same slot of another head.
+    pub(crate) fn copy_across(&self, source: &[Line], head: &mut [Line], slot: usize) {
+        let source: &[u8] = bytemuck::cast_slice(source);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(head);
+        self.parts(slot, slot, |from, to, len| {
+            bytes[to..to + len].copy_from_slice(&source[from..from + len]);
+        });
+    }
+
+    /// Where the bytes of two slots of a head lie: `each(in one, in the other, how many)`.
+    fn parts(&self, one: usize, other: usize, mut each: impl FnMut(usize, usize, usize)) {
+        let hd = self.hd;
+        let (values, scales) = (self.vectors_len(), 2 * self.vectors_len());
         // Numbers that lie together, and how many numbers it is to the next in the same slot.
         let (width, together) = match self.kv {
             KvType::Q8 => (1, 4),
@@ -177,17 +190,18 @@ impl KvLayout {
         let tile = |slot: usize| slot / ROWS * (hd * ROWS) + slot % ROWS * together;
         for d in (0..hd).step_by(together) {
             let at = |slot| (tile(slot) + d * ROWS) * width;
-            keys.copy_within(at(from)..at(from) + width * together, at(to));
+            each(at(one), at(other), width * together);
         }
         if self.kv == KvType::Q8 {
-            let at = |slot: usize, d: usize| slot / 4 * (hd * 4) + d * 4 + slot % 4;
-            (0..hd).for_each(|d| values[at(to, d)] = values[at(from, d)]);
-            for scales in scales[..2 * self.scales_len()].chunks_exact_mut(self.scales_len()) {
-                scales.copy_within(4 * from..4 * from + 4, 4 * to);
+            let at = |slot: usize, d: usize| values + slot / 4 * (hd * 4) + d * 4 + slot % 4;
+            (0..hd).for_each(|d| each(at(one, d), at(other, d), 1));
+            for kind in 0..2 {
+                let at = |slot: usize| scales + kind * self.scales_len() + 4 * slot;
+                each(at(one), at(other), 4);
             }
         } else {
             let row = hd * width;
-            values.copy_within(from * row..(from + 1) * row, to * row);
+            each(values + one * row, values + other * row, row);
         }
     }
 

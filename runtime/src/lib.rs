@@ -120,6 +120,7 @@ pub mod math;
 pub mod memory;
 pub mod model;
 mod nn;
+mod overflow;
 pub mod parallel;
 #[cfg(feature = "std")]
 pub mod pool;
@@ -131,3 +132,4 @@ pub mod tokenizer;
 pub mod workspace;
 
 pub use kv_cache::{KvType, UnknownKvType};
+pub use overflow::Overflow;

@@ -2,6 +2,7 @@
 //! cache.
 
 mod branching;
+mod context;
 
 use crate::error::CapacityError;
 use crate::format::Role;
@@ -11,6 +12,7 @@ use crate::memory::Line;
 use crate::model::Gpt2;
 use crate::nn::attention::Attention;
 use crate::nn::embedding::embed;
+use crate::overflow::{Overflow, Progress, Rules};
 use crate::parallel::Parallel;
 use crate::quant::tile::ROWS;
 use crate::workspace::{Buffers, SessionOptions, Sizes};
@@ -46,6 +48,16 @@ enum Wanted<'a> {
     All(&'a mut dyn FnMut(usize, &[f32])),
 }
 
+/// Tokens that go through the layers together.
+struct Batch<'a> {
+    /// Consecutive ones of a text, or one of each branch.
+    tokens: &'a [u32],
+    /// How many of them, the last ones, are read into the shadow as well.
+    shadow: usize,
+    /// The slot of the first branch's token.
+    branch_slot: Option<usize>,
+}
+
 /// A text: its cache, its position, and scratch memory. Allocates nothing.
 pub struct Session<'m, 'w> {
     model: Gpt2<'w>,
@@ -55,14 +67,15 @@ pub struct Session<'m, 'w> {
     branches: usize,
     branch_slots: usize,
     threads: usize,
-    position: usize,
+    rules: Rules,
+    progress: Progress,
     buffers: Buffers<'m>,
 }
 
 impl core::fmt::Debug for Session<'_, '_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Session")
-            .field("position", &self.position)
+            .field("progress", &self.progress)
             .field("window", &self.window)
             .finish_non_exhaustive()
     }
@@ -90,7 +103,8 @@ impl<'m, 'w> Session<'m, 'w> {
             branches: if options.branches > 1 { options.branches } else { 0 },
             branch_slots: options.branch_slots,
             threads: options.threads,
-            position: 0,
+            rules: options.rules(model.config())?,
+            progress: Progress::default(),
             buffers,
         })
     }
@@ -100,48 +114,23 @@ impl<'m, 'w> Session<'m, 'w> {
         &self.model
     }
 
-    /// Tokens fed so far: the position of the next one.
-    pub fn position(&self) -> usize {
-        self.position
-    }
-
-    /// Positions that are left.
-    pub fn remaining(&self) -> usize {
-        self.model.config().n_ctx as usize - self.position
-    }
-
-    /// Tokens that may be fed behind the next one and be taken back with [`Session::truncate`].
-    pub(crate) fn room_for_drafts(&self) -> usize {
-        self.remaining().min(self.window.saturating_sub(self.position)).saturating_sub(1)
-    }
-
-    /// Forgets all but the first `position` tokens, and all branches.
-    ///
-    /// # Panics
-    /// If there are fewer, the window has slid over the ones to keep, or there are branches that
-    /// differ before that position.
-    pub fn truncate(&mut self, position: usize) {
-        assert!(position <= self.position);
-        assert!(position == 0 || self.position <= self.window, "the window has slid");
-        if self.buffers.branches.count() > 0 {
-            assert!(position <= self.buffers.branches.shared(), "branches differ there");
-            self.buffers.branches.clear();
-        }
-        self.position = position;
-    }
-
     /// Feeds tokens and returns the logits `[vocab_size]` that follow the last one.
     ///
-    /// Feeding them together or one by one gives the same bits.
+    /// Feeding them together or one by one gives the same bits. Where the context begins anew on the
+    /// way, only what the last one holds is computed.
     ///
     /// # Errors
-    /// If no token is given, one is not in the vocabulary, no position is left, or `par` has more
-    /// threads than the session was made for. Nothing is fed then.
+    /// If no token is given, one is not in the vocabulary, no position is left and
+    /// [`Overflow::Stop`] is the policy, or `par` has more threads than the session was made for.
+    /// Nothing is fed then.
     ///
     /// # Panics
     /// If there are branches: see [`Session::feed_branches`].
     pub fn feed(&mut self, tokens: &[u32], par: &dyn Parallel) -> Result<&[f32], CapacityError> {
-        self.feed_tapped(tokens, par, &mut NoTap)
+        assert_eq!(self.buffers.branches.count(), 0, "the text is split into branches");
+        self.check(tokens, tokens.len(), par)?;
+        let rest = self.skip(tokens, par);
+        self.feed_tapped(rest, par, &mut NoTap)
     }
 
     /// [`Session::feed`], showing what happens inside.
@@ -201,8 +190,9 @@ impl<'m, 'w> Session<'m, 'w> {
         if let Some(&id) = tokens.iter().find(|&&id| id >= vocab_size) {
             return Err(CapacityError::TokenId { id, vocab_size });
         }
-        let (used, capacity) = (self.position, config.n_ctx as usize);
-        if adding == 0 || adding > capacity - used {
+        let (used, capacity) = (self.progress.position, config.n_ctx as usize);
+        let stops = self.rules.overflow == Overflow::Stop;
+        if adding == 0 || stops && adding > capacity - used {
             return Err(CapacityError::ContextFull { used, adding, capacity });
         }
         Ok(())
@@ -219,10 +209,10 @@ impl<'m, 'w> Session<'m, 'w> {
         self.check(tokens, tokens.len(), par)?;
         let mut done = 0;
         while done < tokens.len() {
-            // A batch must not overwrite slots that its own first tokens still see.
-            let free = self.window.saturating_sub(self.position).max(1);
-            let m = (tokens.len() - done).min(self.batch).min(free);
-            self.layers(&tokens[done..done + m], None, par, tap);
+            self.make_room(par);
+            let batch = self.next_batch(&tokens[done..]);
+            let m = batch.tokens.len();
+            self.layers(&batch, par, tap);
             match &mut wanted {
                 Wanted::All(each) => self.logits(0..m, par, &mut |i, row| each(done + i, row)),
                 Wanted::Last if done + m == tokens.len() => {
@@ -230,37 +220,37 @@ impl<'m, 'w> Session<'m, 'w> {
                 }
                 Wanted::Last => {}
             }
-            self.position += m;
+            self.record(batch.tokens);
+            self.progress.fed += m;
             done += m;
         }
         Ok(())
     }
 
-    /// The blocks, over one batch; leaves the residual stream in `x`.
-    ///
-    /// The tokens are consecutive ones of a text, or one of each branch, for which there are slots
-    /// from `branch_slot` on.
-    fn layers(
-        &mut self,
-        tokens: &[u32],
-        branch_slot: Option<usize>,
-        par: &dyn Parallel,
-        tap: &mut dyn Tap,
-    ) {
+    /// The blocks, over one batch; leaves the residual stream in `x`: a row of each token, then one
+    /// of each that is read into the shadow.
+    fn layers(&mut self, batch: &Batch<'_>, par: &dyn Parallel, tap: &mut dyn Tap) {
         let (model, config, b) = (&self.model, self.model.config(), &mut self.buffers);
-        let (m, n_embd) = (tokens.len(), config.n_embd as usize);
-        let x = &mut b.x[..m * n_embd]; // [m, n_embd]
-        let found = &mut b.found[..m * n_embd]; // [m, n_embd]
+        let (m, n_embd) = (batch.tokens.len(), config.n_embd as usize);
+        let rows = m + batch.shadow;
+        let position = self.progress.position;
+        let shadow_position = self.rules.shadow_position(position + m - batch.shadow);
+        let x = &mut b.x[..rows * n_embd]; // [rows, n_embd]
+        let found = &mut b.found[..rows * n_embd]; // [rows, n_embd]
         let padded = |n: usize| n.next_multiple_of(ROWS);
-        let narrow = &mut b.narrow[..m * padded(n_embd)]; // [m, n_embd]
+        let narrow = &mut b.narrow[..rows * padded(n_embd)]; // [rows, n_embd]
 
         let (wte, wpe) = (model.file().tensor(Role::Wte, 0), model.file().tensor(Role::Wpe, 0));
-        for (t, (&token, x)) in tokens.iter().zip(x.chunks_exact_mut(n_embd)).enumerate() {
+        for (t, x) in x.chunks_exact_mut(n_embd).enumerate() {
+            let (token, position) = match t.checked_sub(m) {
+                None if batch.branch_slot.is_some() => (t, position),
+                None => (t, position + t),
+                Some(t) => (m - batch.shadow + t, shadow_position + t),
+            };
             let scratch = &mut narrow[..n_embd];
-            let position = self.position + if branch_slot.is_none() { t } else { 0 };
-            embed(&wte, &wpe, token as usize, position, x, scratch);
+            embed(&wte, &wpe, batch.tokens[token] as usize, position, x, scratch);
         }
-        tap.hidden(0, self.position, x);
+        tap.hidden(0, position, &x[..m * n_embd]);
 
         for layer in 0..config.n_layer as usize {
             let weight = |role| model.file().tensor(role, layer);
@@ -268,7 +258,7 @@ impl<'m, 'w> Session<'m, 'w> {
 
             // x -> query, key, value
             let stride = padded(3 * n_embd);
-            let qkv = &mut b.wide[..m * stride]; // [m, 3 n_embd]
+            let qkv = &mut b.wide[..rows * stride]; // [rows, 3 n_embd]
             let norm = model.norm(Role::Ln1Weight, Role::Ln1Bias, layer);
             let c_attn_bias = bias(Role::CAttnBias);
             model.linear(weight(Role::CAttnWeight), Some(norm)).run(
@@ -280,24 +270,40 @@ impl<'m, 'w> Session<'m, 'w> {
                 |first, out, _| add(out, &c_attn_bias[first..]),
             );
 
-            let attention = Attention {
+            let attention_at = |position| Attention {
                 kernels: model.kernels(),
                 layout: &self.layout,
                 scale: config.attention_scale(layer),
                 head_dim: config.head_dim(),
                 heads: config.n_head as usize,
-                position: self.position,
+                position,
                 window: self.window,
-                branches: branch_slot.map(|first| (&b.branches, first)),
+                keep: self.rules.keep,
+                branches: batch.branch_slot.map(|first| (&b.branches, first)),
             };
+            let attention = attention_at(position);
             let lines = self.layout.layer_lines();
-            let cache = &mut b.kv[layer * lines..(layer + 1) * lines];
-            attention.run(par, qkv, stride, cache, &mut b.heads, found);
+            let layer_lines = layer * lines..(layer + 1) * lines;
+            let cache = &mut b.caches[self.progress.live][layer_lines.clone()];
+            let (qkv, shadow_qkv) = qkv.split_at(m * stride);
+            let (found_here, found_in_shadow) = found.split_at_mut(m * n_embd);
+            attention.run(par, qkv, stride, cache, &mut b.heads, found_here);
             if tap.wants_attention(layer) {
                 let each = |head, position, weights: &[f32]| {
                     tap.attention(layer, head, position, weights);
                 };
                 attention.inspect(qkv, stride, cache, &mut b.heads[0], each);
+            }
+            if batch.shadow > 0 {
+                let cache = &mut b.caches[1 - self.progress.live][layer_lines];
+                attention_at(shadow_position).run(
+                    par,
+                    shadow_qkv,
+                    stride,
+                    cache,
+                    &mut b.heads,
+                    found_in_shadow,
+                );
             }
 
             // x += c_proj(what attention found)
@@ -313,7 +319,7 @@ impl<'m, 'w> Session<'m, 'w> {
 
             // x += mlp(x)
             let n_inner = config.n_inner as usize;
-            let hidden = &mut b.wide[..m * padded(n_inner)]; // [m, n_inner]
+            let hidden = &mut b.wide[..rows * padded(n_inner)]; // [rows, n_inner]
             let norm = model.norm(Role::Ln2Weight, Role::Ln2Bias, layer);
             let c_fc_bias = bias(Role::CFcBias);
             model.linear(weight(Role::CFcWeight), Some(norm)).run(
@@ -334,12 +340,12 @@ impl<'m, 'w> Session<'m, 'w> {
             model.linear(weight(Role::MlpCProjWeight), None).run(
                 par,
                 &mut b.lhs,
-                &hidden[..m * n_inner],
+                &hidden[..rows * n_inner],
                 narrow,
                 Some(Columns::new(x, n_embd)),
                 |first, out, x| add_residual(x, out, &c_proj_bias[first..]),
             );
-            tap.hidden(layer + 1, self.position, x);
+            tap.hidden(layer + 1, position, &x[..m * n_embd]);
         }
     }
 

@@ -7,17 +7,29 @@ use crate::kv_cache::{KvLayout, KvType};
 use crate::memory::{Arena, Line};
 use crate::nn::attention::{HeadScratch, QUERIES};
 use crate::nn::linear::LhsBuffers;
+use crate::overflow::{Overflow, Rules};
 use crate::parallel::MAX_THREADS;
 use crate::quant::tile::{GROUP, ROWS, groups};
 
-/// What a session is to be able to do; decides its memory, never its numbers (but for `kv`).
+/// What a session is to be able to do. Decides its memory, never its numbers, but for `kv`, and for
+/// what the text has besides the context: `window`, `keep` and `tail`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// How keys and values are stored. The one option that changes logits.
+    /// How keys and values are stored.
     pub kv: KvType,
-    /// Positions kept, 1 to `n_ctx`. A shorter window than `n_ctx` slides: attention sees the last
-    /// `window` positions.
+    /// Positions whose keys and values are kept, 1 to `n_ctx`. A shorter window than `n_ctx` slides:
+    /// attention sees the first `keep` positions and the last `window - keep`. Positions still end
+    /// at `n_ctx`.
     pub window: usize,
+    /// Tokens at the beginning of the text that a sliding window and [`SessionOptions::overflow`]
+    /// leave where they are: below `window`, and below half of `n_ctx` if the context overflows.
+    /// With one or more a sliding window loses little (Xiao et al. 2023, "attention sinks").
+    pub keep: usize,
+    /// What happens when all positions are used.
+    pub overflow: Overflow,
+    /// Tokens behind the kept ones when the context begins anew, 1 to `n_ctx - keep - 1`, with
+    /// [`Overflow::Shadow`] to `(n_ctx - keep) / 2`, which is also what `None` means.
+    pub tail: Option<usize>,
     /// Most tokens that go through the layers together in prefill.
     pub batch: usize,
     /// Most threads that a [`crate::parallel::Parallel`] given to the session has.
@@ -43,7 +55,34 @@ impl SessionOptions {
 
     /// Most tokens that go through the layers together: a batch of a text, or one of each branch.
     pub(crate) fn rows(&self) -> usize {
-        self.batch.min(self.window).max(self.branches)
+        // One token is two rows if it is read into the shadow as well.
+        let least = if self.overflow == Overflow::Shadow { 2 } else { 1 };
+        self.batch.min(self.window).max(self.branches).max(least)
+    }
+
+    /// # Errors
+    /// If `keep` or `tail` is out of range, or there are branches in a context that overflows.
+    pub(crate) fn rules(&self, config: &Gpt2Config) -> Result<Rules, CapacityError> {
+        let (overflow, n_ctx, keep) = (self.overflow, config.n_ctx as usize, self.keep);
+        let stops = overflow == Overflow::Stop;
+        let half = if stops { n_ctx } else { Rules::max_keep(n_ctx) };
+        let max = half.min(self.window - 1);
+        if keep > max {
+            return Err(CapacityError::Keep { keep, max });
+        }
+        if stops {
+            return Ok(Rules { overflow, n_ctx, keep, tail: 0 });
+        }
+        if self.branches > 1 {
+            let (name, value) = ("branches", self.branches);
+            return Err(CapacityError::Option { name, value, max: 1 });
+        }
+        let tail = self.tail.unwrap_or(Rules::default_tail(n_ctx, keep));
+        let max = Rules::max_tail(overflow, n_ctx, keep);
+        if !(1..=max).contains(&tail) {
+            return Err(CapacityError::Option { name: "tail", value: tail, max });
+        }
+        Ok(Rules { overflow, n_ctx, keep, tail })
     }
 
     /// The whole context, f32 cache, batches of 128, one thread, one row of logits.
@@ -52,6 +91,9 @@ impl SessionOptions {
         Self {
             kv: KvType::F32,
             window,
+            keep: 0,
+            overflow: Overflow::Stop,
+            tail: None,
             batch: window.min(128),
             threads: 1,
             logit_rows: 1,
@@ -66,6 +108,10 @@ impl SessionOptions {
 pub struct Plan {
     /// Keys and values.
     pub kv_bytes: usize,
+    /// The second cache of [`Overflow::Shadow`].
+    pub shadow_bytes: usize,
+    /// The tokens in the context, where it overflows.
+    pub history_bytes: usize,
     /// Activations of a batch, and per thread.
     pub scratch_bytes: usize,
     /// Logits.
@@ -86,6 +132,8 @@ impl Plan {
     fn from_sizes(sizes: &Sizes) -> Self {
         Self {
             kv_bytes: sizes.kv_lines * Line::BYTES,
+            shadow_bytes: sizes.shadow_lines() * Line::BYTES,
+            history_bytes: sizes.history_lines() * Line::BYTES,
             scratch_bytes: sizes.scratch_lines() * Line::BYTES,
             logits_bytes: sizes.logits_lines() * Line::BYTES,
             branch_bytes: sizes.branch_lines() * Line::BYTES,
@@ -94,7 +142,12 @@ impl Plan {
 
     /// All of it.
     pub const fn total_bytes(&self) -> usize {
-        self.kv_bytes + self.scratch_bytes + self.logits_bytes + self.branch_bytes
+        self.kv_bytes
+            + self.shadow_bytes
+            + self.history_bytes
+            + self.scratch_bytes
+            + self.logits_bytes
+            + self.branch_bytes
     }
 
     /// Lines of memory to hand to [`crate::session::Session::new`].
@@ -106,6 +159,10 @@ impl Plan {
 /// Lengths of all buffers, in elements.
 pub(crate) struct Sizes {
     kv_lines: usize,
+    /// Caches: one, or a shadow besides.
+    caches: usize,
+    /// Tokens of the context, where it overflows.
+    history: usize,
     batch: usize,
     threads: usize,
     n_embd: usize,
@@ -149,12 +206,15 @@ impl Sizes {
             let (name, value) = ("branch_slots", options.branch_slots);
             return Err(CapacityError::Option { name, value, max: most_slots });
         }
+        options.rules(config)?;
         let layout = KvLayout::new(config, options.kv, options.slots());
         let too_large = CapacityError::Option { name: "window", value: options.window, max: 0 };
         let batch = options.rows();
         let (n_embd, n_inner) = (config.n_embd as usize, config.n_inner as usize);
         let sizes = Self {
             kv_lines: layout.lines().ok_or(too_large)?,
+            caches: if options.overflow == Overflow::Shadow { 2 } else { 1 },
+            history: if options.overflow == Overflow::Stop { 0 } else { n_ctx },
             batch,
             threads: options.threads,
             n_embd,
@@ -178,10 +238,17 @@ impl Sizes {
     }
 
     fn total_lines(&self) -> u64 {
-        [self.kv_lines, self.scratch_lines(), self.logits_lines(), self.branch_lines()]
-            .map(|n| n as u64)
-            .iter()
-            .sum()
+        let others =
+            [self.history_lines(), self.scratch_lines(), self.logits_lines(), self.branch_lines()];
+        self.caches as u64 * self.kv_lines as u64 + others.map(|n| n as u64).iter().sum::<u64>()
+    }
+
+    fn shadow_lines(&self) -> usize {
+        (self.caches - 1) * self.kv_lines
+    }
+
+    fn history_lines(&self) -> usize {
+        Line::count_for(4 * self.history)
     }
 
     fn logits_lines(&self) -> usize {
@@ -221,8 +288,10 @@ impl Sizes {
 
 /// A session's memory, cut into buffers. `m` is the number of rows of the batch at hand.
 pub(crate) struct Buffers<'m> {
-    /// The cache, layer after layer.
-    pub(crate) kv: &'m mut [Line],
+    /// The caches, layer after layer; the second is empty where there is no shadow.
+    pub(crate) caches: [&'m mut [Line]; 2],
+    /// Tokens of the context `[n_ctx]`, empty where it does not overflow.
+    pub(crate) history: &'m mut [u32],
     /// Residual stream `[m][n_embd]`.
     pub(crate) x: &'m mut [f32],
     /// What attention found `[m][n_embd]`.
@@ -251,7 +320,8 @@ impl<'m> Buffers<'m> {
         }
         let mut arena = Arena::new(memory);
         Ok(Self {
-            kv: arena.take(sizes.kv_lines),
+            caches: [arena.take(sizes.kv_lines), arena.take(sizes.shadow_lines())],
+            history: arena.take(sizes.history),
             logits: arena.take(sizes.logits),
             branches: Branches::new(
                 sizes.window,

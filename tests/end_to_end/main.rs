@@ -7,6 +7,7 @@ mod golden_forward;
 
 mod lookup;
 mod loss;
+mod overflow;
 mod tokenizer;
 mod variants;
 mod warpers;

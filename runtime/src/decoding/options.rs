@@ -7,6 +7,7 @@ use super::error::DecodingError;
 use super::processors::SequenceBias;
 use super::stop::StopCriterion;
 use crate::config::Gpt2Config;
+use crate::overflow::Overflow;
 use crate::workspace::SessionOptions;
 
 /// How the distribution is reshaped before a token is drawn. The default changes nothing.
@@ -116,6 +117,10 @@ pub struct DecodingOptions<'a> {
     /// Tokens drafted at once from repetitions in the text; 0 drafts none. Changes nothing but the
     /// speed.
     pub prompt_lookup_num_tokens: usize,
+    /// What happens when all positions are used. A text that goes on is one text, written token by
+    /// token: beams, candidates and several sequences stop there. Everything that looks at the text
+    /// (penalties, n-grams, stop texts) sees all of it, not the context alone.
+    pub overflow: Overflow,
     /// What draws follow from.
     pub seed: u64,
 }
@@ -130,6 +135,8 @@ const BIASES: RangeInclusive<f32> = -1e6..=1e6;
 impl DecodingOptions<'_> {
     /// Most drafted tokens.
     pub const MAX_PROMPT_LOOKUP: usize = 64;
+    /// Most tokens to write where the context does not end the text.
+    pub const MAX_NEW_TOKENS: usize = 1 << 24;
 
     /// One text of at most 20 tokens, greedily, up to the model's own end.
     pub fn new(config: &Gpt2Config) -> Self {
@@ -144,6 +151,7 @@ impl DecodingOptions<'_> {
             sequence_bias: &[],
             stop: None,
             prompt_lookup_num_tokens: 0,
+            overflow: Overflow::Stop,
             seed: 0,
         }
     }
@@ -195,7 +203,24 @@ impl DecodingOptions<'_> {
                 self.one_sequence("is more than one, but contrastive search has one result")
             }
         }?;
-        self.validate_lookup()
+        self.validate_lookup()?;
+        self.validate_overflow()
+    }
+
+    fn validate_overflow(&self) -> Result<(), DecodingError> {
+        if self.overflow == Overflow::Stop {
+            return Ok(());
+        }
+        let reason = match self.strategy {
+            Strategy::Beam(_) => "goes on with one text only: beam search writes several",
+            Strategy::Contrastive(_) => {
+                "goes on token by token: contrastive search reads several candidates"
+            }
+            _ => "goes on with one text only, not with num_return_sequences above 1",
+        };
+        conflict(self.branches() > 1, "overflow", reason)?;
+        let n = self.max_new_tokens;
+        check(n <= Self::MAX_NEW_TOKENS, "max_new_tokens", n as f32, "0 to 16777216")
     }
 
     fn one_sequence(&self, reason: &'static str) -> Result<(), DecodingError> {
@@ -222,6 +247,7 @@ impl DecodingOptions<'_> {
             branches,
             logit_rows: base.logit_rows.max(rows),
             batch: base.batch.max(rows),
+            overflow: self.overflow,
             ..*base
         };
         if branches > 1 {
@@ -302,6 +328,7 @@ mod tests {
             sequence_bias: &[],
             stop: None,
             prompt_lookup_num_tokens: 0,
+            overflow: Overflow::Stop,
             seed: 0,
         }
     }
@@ -383,6 +410,22 @@ mod tests {
         ] {
             let error = options.validate().unwrap_err();
             assert!(matches!(error, Conflict { name, .. } if name == option), "{error}");
+        }
+        for overflow in [Overflow::Refill, Overflow::Shadow] {
+            let goes_on = DecodingOptions { overflow, ..valid() };
+            for options in [
+                DecodingOptions { strategy: beam(|o| o.num_beams = 1), ..goes_on },
+                DecodingOptions { strategy: contrastive, ..goes_on },
+                DecodingOptions { strategy: sampled, num_return_sequences: 2, ..goes_on },
+            ] {
+                let error = options.validate().unwrap_err();
+                assert!(matches!(error, Conflict { name: "overflow", .. }), "{error}");
+            }
+            let error = DecodingOptions { max_new_tokens: usize::MAX, ..goes_on }.validate();
+            assert!(matches!(error, Err(OutOfRange { name: "max_new_tokens", .. })));
+            DecodingOptions { strategy: sampled, prompt_lookup_num_tokens: 5, ..goes_on }
+                .validate()
+                .unwrap();
         }
         DecodingOptions { strategy: sampled, ..two }.validate().unwrap();
         DecodingOptions { strategy: beam(|_| ()), ..two }.validate().unwrap();

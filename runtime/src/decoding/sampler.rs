@@ -200,6 +200,7 @@ mod tests {
             sequence_bias: &[],
             stop: None,
             prompt_lookup_num_tokens: 0,
+            overflow: crate::Overflow::Stop,
             seed: 7,
         }
     }

@@ -67,7 +67,7 @@ impl Generator<'_, '_> {
             }
         };
         // The model's own end is not part of the text.
-        session.truncate(session.position().min(text.tokens().len()));
+        session.truncate(session.fed().min(text.tokens().len()));
         self.results.count = 1;
         self.results.ends[0] = (text.tokens().len(), reason);
         Ok(())

@@ -17,6 +17,7 @@ use crate::decoding::{
     Sequence, StopReason, Strategy,
 };
 use crate::memory::{Arena, Line};
+use crate::overflow::Overflow;
 use crate::parallel::Parallel;
 use crate::session::Session;
 use crate::workspace::SessionOptions;
@@ -77,8 +78,11 @@ struct Sizes {
 
 impl Sizes {
     fn new(config: &Gpt2Config, options: &DecodingOptions<'_>, max_prompt: usize) -> Self {
-        // The last token needs no position: nothing follows it.
-        let most = config.n_ctx as usize + 1;
+        let most = match options.overflow {
+            // The last token needs no position: nothing follows it.
+            Overflow::Stop => config.n_ctx as usize + 1,
+            _ => usize::MAX,
+        };
         let max_text = max_prompt.saturating_add(options.max_new_tokens).min(most);
         Self {
             max_text,
@@ -189,7 +193,7 @@ impl<'m, 'o> Generator<'m, 'o> {
         &self.options
     }
 
-    /// Continues `text`, of which the session has read the first [`Session::position`] tokens:
+    /// Continues `text`, of which the session has read the first [`Session::fed`] tokens:
     /// none, or those before the last ones. See [`Generator::sequences`] for what comes out.
     ///
     /// Afterwards greedy and sampled decoding of one sequence leave in the session what it has
@@ -197,7 +201,8 @@ impl<'m, 'o> Generator<'m, 'o> {
     /// other strategies leave the prompt.
     ///
     /// # Errors
-    /// If the text is empty, longer than the generator or the context allows, or read already; if
+    /// If the text is empty, longer than the generator or the context allows (which depends on
+    /// [`DecodingOptions::overflow`]), or read already; if
     /// the session was made for fewer branches or threads; if no token can be chosen.
     ///
     /// # Panics
@@ -210,7 +215,8 @@ impl<'m, 'o> Generator<'m, 'o> {
         observer: &mut dyn Observer,
     ) -> Result<(), GenerateError> {
         (self.results.prompt, self.results.count) = (text.len(), 0);
-        let max = self.max_text;
+        // There must be room for a token behind it.
+        let max = self.max_text - usize::from(self.options.max_new_tokens > 0);
         if text.len() > max {
             let (name, value) = ("tokens of the prompt", text.len());
             return Err(crate::error::CapacityError::Option { name, value, max }.into());
@@ -273,5 +279,5 @@ impl<'m, 'o> Generator<'m, 'o> {
 
 /// What the session has not read of a text.
 fn unread<'t>(session: &Session<'_, '_>, text: &'t [u32]) -> &'t [u32] {
-    text.get(session.position()..).unwrap_or_default()
+    text.get(session.fed()..).unwrap_or_default()
 }

@@ -19,7 +19,11 @@ impl Generator<'_, '_> {
         };
         let options = &self.options;
         let kernels = *session.model().kernels();
-        let n_ctx = session.model().config().n_ctx as usize;
+        // A session may go on beyond what this generator has room for.
+        let max_text = self.max_text;
+        let left = |positions: usize, text: &Text<'_>| {
+            positions.min(max_text.saturating_sub(text.tokens().len() + 1))
+        };
         let mut sampler = Sampler::new(options, scores, candidates)?;
         let mut random = Random::new(options.seed);
         let mut text = Text::new(&mut texts[..self.max_text], prompt);
@@ -33,7 +37,7 @@ impl Generator<'_, '_> {
 
         let mut next = choose(session.feed(unread(session, prompt), par)?, &text, observer)?;
         let reason = loop {
-            let positions = session.remaining();
+            let positions = left(session.remaining(), &text);
             if let Some(reason) = text.push(next, options, positions, (0, observer)) {
                 break reason;
             }
@@ -52,7 +56,8 @@ impl Generator<'_, '_> {
 
             // Row `i` tells what follows the `i`-th token of the batch: as long as that is the
             // next one, the row after it is what the model would have said.
-            let (start, mut accepted) = (session.position(), 0);
+            let (start, mut accepted) = (session.fed(), 0);
+            let remaining = session.remaining();
             let mut outcome: Option<Result<Step, DecodingError>> = None;
             session.feed_all(batch, par, &mut |i, logits| {
                 if outcome.is_some() {
@@ -65,7 +70,7 @@ impl Generator<'_, '_> {
                 if batch.get(i + 1) != Some(&token) {
                     return outcome = Some(Ok(Step::Next(token)));
                 }
-                let positions = n_ctx - (start + i + 1);
+                let positions = left(remaining.saturating_sub(i + 1), &text);
                 match text.push(token, options, positions, (0, observer)) {
                     Some(reason) => outcome = Some(Ok(Step::End(reason))),
                     None => accepted += 1,

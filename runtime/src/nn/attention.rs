@@ -46,8 +46,10 @@ pub(crate) struct Attention<'a> {
     pub(crate) heads: usize,
     /// Position of the batch's first token.
     pub(crate) position: usize,
-    /// Slots of the ring.
+    /// Positions that have a slot.
     pub(crate) window: usize,
+    /// First positions, whose slots a sliding window leaves alone; below `window`.
+    pub(crate) keep: usize,
     /// Where the batch's rows are one token of each branch, all at `position`: the branches, and
     /// the slot of the first row's token.
     pub(crate) branches: Option<(&'a Branches<'a>, usize)>,
@@ -60,6 +62,14 @@ impl Attention<'_> {
         match self.branches {
             None => (self.position + t + 1).min(self.window),
             Some((branches, _)) => branches.used(),
+        }
+    }
+
+    /// Slot of a position: behind the kept ones slots are used in turn.
+    fn slot(&self, position: usize) -> usize {
+        match position.checked_sub(self.keep) {
+            Some(behind) => self.keep + behind % (self.window - self.keep),
+            None => position,
         }
     }
 
@@ -118,7 +128,7 @@ impl Attention<'_> {
     ) {
         for (t, row) in qkv.chunks_exact(qkv_stride).enumerate() {
             let slot = match self.branches {
-                None => (self.position + t) % self.window,
+                None => self.slot(self.position + t),
                 Some((_, first)) => first + t,
             };
             let vectors = (self.part(row, 1, head), self.part(row, 2, head));

@@ -1,6 +1,6 @@
 //! Several texts that share a beginning, going on side by side.
 
-use super::{NoTap, Session};
+use super::{Batch, NoTap, Session};
 use crate::branches::Branches;
 use crate::error::CapacityError;
 use crate::memory::Line;
@@ -27,7 +27,7 @@ impl Session<'_, '_> {
             let (name, max) = ("branches", self.branches);
             return Err(CapacityError::Option { name, value: count, max });
         }
-        let (used, capacity) = (self.position, self.window);
+        let (used, capacity) = (self.progress.position, self.window);
         if used > capacity {
             return Err(CapacityError::ContextFull { used, adding: 1, capacity });
         }
@@ -42,7 +42,7 @@ impl Session<'_, '_> {
 
     /// Positions that are left to branches: they end where the window would begin to slide.
     pub fn remaining_in_window(&self) -> usize {
-        self.window.min(self.model.config().n_ctx as usize).saturating_sub(self.position)
+        self.window.min(self.model.config().n_ctx as usize).saturating_sub(self.progress.position)
     }
 
     /// Feeds one token to each branch.
@@ -66,15 +66,16 @@ impl Session<'_, '_> {
             self.compact();
         }
         if self.remaining_in_window() == 0 {
-            let (used, capacity) = (self.position, self.window);
+            let (used, capacity) = (self.progress.position, self.window);
             return Err(CapacityError::ContextFull { used, adding: 1, capacity });
         }
         let slots = self.window + self.branch_slots;
         let branches = &mut self.buffers.branches;
         let first = branches.extend().ok_or(CapacityError::SlotsFull { slots })?;
-        self.layers(tokens, Some(first), par, &mut NoTap);
+        self.layers(&Batch { tokens, shadow: 0, branch_slot: Some(first) }, par, &mut NoTap);
         self.logits(0..count, par, &mut |_, _| {});
-        self.position += 1;
+        (self.progress.position, self.progress.fed) =
+            (self.progress.position + 1, self.progress.fed + 1);
         Ok(())
     }
 
@@ -125,7 +126,7 @@ impl Session<'_, '_> {
 
     /// Moves keys and values so that no slot is unseen.
     fn compact(&mut self) {
-        let (layout, kv) = (&self.layout, &mut *self.buffers.kv);
+        let (layout, kv) = (&self.layout, &mut *self.buffers.caches[self.progress.live]);
         let branches: &mut Branches<'_> = &mut self.buffers.branches;
         let heads: usize = layout.head_lines();
         branches.compact(|from, to| {
