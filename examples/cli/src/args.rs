@@ -72,7 +72,7 @@ pub struct ModelArgs {
     pub model: Option<PathBuf>,
 }
 
-/// How to run it. None of these but --kv and --window changes the text.
+/// How to run it. None of these but --kv, --window and --keep changes the text.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Running")]
 pub struct RunArgs {
@@ -85,9 +85,14 @@ pub struct RunArgs {
     /// How keys and values are kept [default: q8 for q8 and q4 models, f32 for others]
     #[arg(long, value_parser = kv())]
     pub kv: Option<KvType>,
-    /// Positions kept: attention sees the last N [default: the model's whole context]
+    /// Positions whose keys and values are kept: attention sees the last N, those of --keep among
+    /// them [default: the model's whole context]
     #[arg(long, value_name = "N", value_parser = number(usize::MAX))]
     pub window: Option<usize>,
+    /// First tokens of the text that stay where they are when the --window slides or the context
+    /// begins anew [default: 1]
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
     /// Copy the weights into huge pages instead of mapping the file: starts later (about 30 ms per
     /// 100 MB), then writes faster, by a tenth or by half, depending on what the memory went through
     #[arg(long)]

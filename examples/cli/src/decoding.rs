@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum};
+use pocketgpt_runtime::Overflow;
 use pocketgpt_runtime::config::Gpt2Config;
 use pocketgpt_runtime::decoding::{
     BeamOptions, ContrastiveOptions, DecodingError, DecodingOptions, EarlyStopping,
@@ -221,8 +222,14 @@ impl DecodingArgs {
         model: &Model,
         config: &Gpt2Config,
         max_new_tokens: usize,
+        overflow: Overflow,
     ) -> Result<Decoding> {
         self.refuse_meaningless()?;
+        let most = DecodingOptions::MAX_NEW_TOKENS;
+        if overflow != Overflow::Stop && max_new_tokens > most {
+            let text = format!("--max-new-tokens {max_new_tokens}: with --overflow at most {most}");
+            return Err(UsageError::value(text).into());
+        }
         let metadata = model.metadata()?;
         let file = Defaults(&metadata["generation"]);
         let strategy = match self.strategy_name() {
@@ -244,6 +251,7 @@ impl DecodingArgs {
             repetition_penalty: penalty.unwrap_or(1.0),
             no_repeat_ngram_size: ngram.unwrap_or(0),
             prompt_lookup_num_tokens: self.prompt_lookup,
+            overflow,
             seed: self.seed.unwrap_or(0),
             ..DecodingOptions::new(config)
         };
@@ -300,6 +308,7 @@ fn as_flags(error: &DecodingError) -> String {
         ("max_new_tokens", "--max-new-tokens"),
         ("num_beams", "--num-beams"),
         ("sequence_bias", "--logit-bias"),
+        ("overflow", "--overflow"),
     ] {
         text = text.replace(name, flag);
     }

@@ -4,6 +4,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Result, anyhow, bail};
 use pocketgpt_runtime::KvType;
+use pocketgpt_runtime::error::CapacityError;
 use pocketgpt_runtime::format::{Encoding, WeightFile};
 use pocketgpt_runtime::huge_pages::HugePages;
 use pocketgpt_runtime::isa::Isa;
@@ -15,7 +16,7 @@ use pocketgpt_runtime::pool::ThreadPool;
 use pocketgpt_runtime::session::Session;
 use pocketgpt_runtime::workspace::{Plan, SessionOptions};
 
-use crate::args::RunArgs;
+use crate::args::{RunArgs, UsageError};
 use crate::model::{Model, block_encoding};
 use crate::units;
 
@@ -55,10 +56,36 @@ pub fn session_options(file: &WeightFile<'_>, args: &RunArgs) -> Result<SessionO
         }
         options.window = window;
     }
+    options.keep = args.keep.unwrap_or_else(|| default_keep(&options));
     options.kv = args.kv.unwrap_or_else(|| default_kv(file));
     options.threads = args.threads.unwrap_or_else(default_threads);
     options.batch = args.batch;
     Ok(options)
+}
+
+/// Tokens that stay at the beginning where the user does not say: one, which is what attention rests
+/// on when it looks for nothing, if there is room for another beside it.
+fn default_keep(options: &SessionOptions) -> usize {
+    usize::from(options.window > 2)
+}
+
+/// What a session takes.
+///
+/// # Errors
+/// If options of the command line are out of the model's range.
+pub fn plan(model: &Model, options: &SessionOptions) -> Result<Plan> {
+    Plan::new(model.weights()?.config(), options).map_err(|error| match error {
+        CapacityError::Keep { keep, max } => UsageError::value(format!(
+            "--keep {keep}: at most {max} tokens of the beginning leave room for what follows"
+        ))
+        .into(),
+        CapacityError::Option { name: "tail", value, max } => UsageError::value(format!(
+            "--tail {value}: with --overflow {} and --keep {} it can be 1 to {max}",
+            options.overflow, options.keep
+        ))
+        .into(),
+        error => anyhow!("{}: {error}", model.name()),
+    })
 }
 
 /// A session's memory: zeroed by the system page by page, when a page is first used.
@@ -113,8 +140,7 @@ impl<'w> Engine<'w> {
         let file = model.weights()?;
         let kernels = kernels(args.isa)?;
         let options = change(session_options(&file, args)?);
-        let plan = Plan::new(file.config(), &options)
-            .map_err(|error| anyhow!("{}: {error}", model.name()))?;
+        let plan = plan(model, &options)?;
         let bytes = plan.total_bytes() + align_of::<Line>() - 1;
         let memory = Memory::zeroed(bytes, args.huge_pages).ok_or_else(|| {
             let needed = units::bytes(plan.total_bytes() as u64);

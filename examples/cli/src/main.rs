@@ -15,6 +15,7 @@
 mod args;
 mod bench;
 mod commands;
+mod context;
 mod decoding;
 mod embedded;
 mod engine;

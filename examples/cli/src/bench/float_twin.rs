@@ -172,6 +172,7 @@ mod tests {
             isa: None,
             kv: None,
             window: None,
+            keep: None,
             huge_pages: false,
             batch: 8,
         };

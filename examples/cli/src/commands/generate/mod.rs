@@ -6,8 +6,9 @@ mod writer;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
+use pocketgpt_runtime::Overflow;
 use pocketgpt_runtime::decoding::{self, DecodingOptions, StopTexts};
 use pocketgpt_runtime::generate::Generator;
 use pocketgpt_runtime::memory::Line;
@@ -17,6 +18,7 @@ use self::explain::{Explanation, Step};
 use self::writer::Writer;
 use super::Outcome;
 use crate::args::{ModelArgs, RunArgs};
+use crate::context::ContextArgs;
 use crate::decoding::{Decoding, DecodingArgs};
 use crate::engine::Engine;
 use crate::model::Model;
@@ -31,6 +33,7 @@ Examples:
   pocketgpt generate --num-return-sequences 3 -n 30 \"The fox\"
   pocketgpt generate --num-beams 4 --early-stopping true --no-repeat-ngram-size 3 \"The fox\"
   pocketgpt generate --penalty-alpha 0.6 --top-k 4 \"The fox\"
+  pocketgpt generate --overflow shadow -n 5000 --ignore-eos \"Once upon a time\"
   pocketgpt generate --explain --top-p 0.9 -n 5 \"The fox\"
   pocketgpt generate --no-echo --quiet \"The fox\" > story.txt
   echo \"Once upon a time\" | pocketgpt generate --json
@@ -69,6 +72,8 @@ pub struct GenerateArgs {
     json: bool,
     #[command(flatten)]
     decoding: DecodingArgs,
+    #[command(flatten)]
+    context: ContextArgs,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -122,6 +127,7 @@ struct Report {
     isa: &'static str,
     threads: usize,
     kv: &'static str,
+    overflow: &'static str,
     prompt_tokens: usize,
     new_tokens: usize,
     decode_steps: usize,
@@ -139,14 +145,17 @@ pub fn run(args: &GenerateArgs) -> Result<Outcome> {
         Some(prompt) if prompt != "-" => prompt.clone(),
         prompt => input::without_final_newline(input::text_or_stdin(prompt.as_deref(), "prompt")?),
     };
+    args.context.check()?;
     let start = Instant::now();
     let model = Model::open_to_run(&args.model, &args.run)?;
     let config = *model.weights()?.config();
     let tokenizer = model.tokenizer()?;
     let mut decoding_args = args.decoding.clone();
     let seed = *decoding_args.seed.get_or_insert_with(random_seed);
-    let decoding = decoding_args.resolve(&model, &config, args.max_new_tokens)?;
+    let decoding =
+        decoding_args.resolve(&model, &config, args.max_new_tokens, args.context.overflow)?;
     let prompt_ids = model.prompt_ids(&prompt)?;
+    check_prompt(args, prompt_ids.len(), config.n_ctx as usize)?;
     let stops: Vec<&str> = args.stop.iter().map(String::as_str).collect();
     let stop_texts = StopTexts::new(tokenizer, &stops);
 
@@ -157,12 +166,24 @@ pub fn run(args: &GenerateArgs) -> Result<Outcome> {
             ..*options
         };
         let engine = Engine::with(&model, &args.run, |base| {
-            options.session_options(&base, prompt_ids.len())
+            options.session_options(&args.context.apply(base), prompt_ids.len())
         })?;
         let load_seconds = start.elapsed().as_secs_f64();
         let job = Job { args, model: &model, options, decoding: &decoding, seed, load_seconds };
         job.run(engine, &prompt, prompt_ids)
     })
+}
+
+/// # Errors
+/// If the prompt is longer than the context, and nothing may be left out of it.
+fn check_prompt(args: &GenerateArgs, tokens: usize, n_ctx: usize) -> Result<()> {
+    if tokens > n_ctx && args.context.overflow == Overflow::Stop {
+        bail!(
+            "the prompt has {tokens} tokens, the model has {n_ctx} positions; shorten it, or go on \
+             from its beginning and its end with --overflow refill"
+        );
+    }
+    Ok(())
 }
 
 /// Short enough to be typed again, and exact in every JSON reader.
@@ -227,6 +248,7 @@ impl Job<'_> {
             isa: engine.isa().name(),
             threads: engine.options().threads,
             kv: engine.options().kv.name(),
+            overflow: engine.options().overflow.name(),
             prompt_tokens: prompt_ids.len(),
             new_tokens,
             decode_steps: steps,
@@ -319,7 +341,9 @@ fn report(sequence: decoding::Sequence<'_>, text: String) -> SequenceReport {
 
 fn print_statistics(report: &Report, n_ctx: usize) {
     if report.sequences.iter().any(|s| s.stop_reason == StopReason::ContextFull) {
-        output::note(format_args!("stopped: the context of {n_ctx} tokens is full"));
+        output::note(format_args!(
+            "stopped: the context of {n_ctx} tokens is full; --overflow refill or shadow goes on"
+        ));
     }
     let score = report.first.score.map(|score| format!(" | score {score:.4}"));
     output::note(format_args!(

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
+use pocketgpt_runtime::Overflow;
 use pocketgpt_runtime::decoding::{DecodingOptions, Distribution, Stage, StopTexts, Strategy};
 use pocketgpt_runtime::generate::{Generator, Observer};
 use pocketgpt_runtime::memory::Line;
@@ -74,6 +75,12 @@ impl<'s, 'm, 'w> Conversation<'s, 'm, 'w> {
         self.session.model().config().n_ctx as usize
     }
 
+    /// Tokens of the context that are in use: all of the text, until there is more of it than fits.
+    pub fn in_context(&self) -> usize {
+        let unread = self.text.len().saturating_sub(self.session.fed());
+        (self.session.position() + unread).min(self.n_ctx().max(self.session.position()))
+    }
+
     /// Tokens of the text.
     pub fn len(&self) -> usize {
         self.text.len()
@@ -118,11 +125,11 @@ impl<'s, 'm, 'w> Conversation<'s, 'm, 'w> {
     fn add_tokens(&mut self, ids: &[u32]) -> Result<()> {
         let (n_ctx, used) = (self.n_ctx(), self.text.len());
         // The last token of an answer may be behind the last position: it cannot be read.
-        if used + ids.len() > n_ctx {
+        if used + ids.len() > n_ctx && self.session.overflow() == Overflow::Stop {
             let (added, left) = (ids.len(), n_ctx.saturating_sub(used));
             bail!(
                 "the line has {added} tokens, {left} of the context's {n_ctx} are left; \
-                 /reset begins a new text"
+                 /reset begins a new text; begun with --overflow shadow it would go on"
             );
         }
         self.text.extend(ids);
@@ -164,7 +171,7 @@ impl<'s, 'm, 'w> Conversation<'s, 'm, 'w> {
             // It is a part of what the model goes on from, not of the answer.
             self.text.extend(self.session.model().config().eos_token_id);
         }
-        Ok(Answer { text, ids, stop_reason, context_tokens: self.text.len() })
+        Ok(Answer { text, ids, stop_reason, context_tokens: self.in_context() })
     }
 
     /// Reads what the session has not read, then writes token after token.
@@ -177,8 +184,8 @@ impl<'s, 'm, 'w> Conversation<'s, 'm, 'w> {
             return Ok(StopReason::MaxNewTokens);
         }
         let start = Instant::now();
-        let read = self.session.position().min(self.text.len() - 1);
-        if read < self.session.position() {
+        let read = self.session.fed().min(self.text.len() - 1);
+        if read < self.session.fed() {
             // The last token must be read anew to go on from it.
             self.session.truncate(read);
         }
@@ -187,7 +194,7 @@ impl<'s, 'm, 'w> Conversation<'s, 'm, 'w> {
             Strategy::Contrastive(_) => false,
             _ => self.read_all_but_last()?,
         };
-        self.speeds.prompt_tokens += self.session.position() - read;
+        self.speeds.prompt_tokens += self.session.fed() - read;
         if interrupted {
             self.speeds.prefill_seconds += start.elapsed().as_secs_f64();
             return Ok(StopReason::Interrupted);
@@ -215,12 +222,15 @@ impl<'s, 'm, 'w> Conversation<'s, 'm, 'w> {
     /// Leaves the last token to the generator; true if the user wants an end.
     fn read_all_but_last(&mut self) -> Result<bool> {
         let before_last = self.text.len() - 1;
-        while self.session.position() < before_last {
+        while self.session.fed() < before_last {
             if interrupt::requested() {
                 return Ok(true);
             }
-            let unread = &self.text[self.session.position()..before_last];
-            self.session.feed(&unread[..unread.len().min(READ_AT_ONCE)], self.par)?;
+            let unread = &self.text[self.session.fed()..before_last];
+            // What does not fit need not be read: the session knows which of it.
+            let fits = unread.len() <= self.n_ctx();
+            let read = if fits { unread.len().min(READ_AT_ONCE) } else { unread.len() };
+            self.session.feed(&unread[..read], self.par)?;
         }
         Ok(false)
     }

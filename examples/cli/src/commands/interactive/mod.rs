@@ -16,6 +16,7 @@ use self::settings::Settings;
 use super::Outcome;
 use super::generate::{StopReason, random_seed};
 use crate::args::{ModelArgs, RunArgs};
+use crate::context::ContextArgs;
 use crate::engine::Engine;
 use crate::model::Model;
 use crate::{input, interrupt, machine, output, units};
@@ -25,6 +26,7 @@ use crate::{input, interrupt, machine, output, units};
 Examples:
   pocketgpt interactive
   pocketgpt interactive -m gpt2.pgpt -n 60 --temperature 0.7 --history ~/.pocketgpt_history
+  pocketgpt interactive --overflow shadow --keep 20
   pocketgpt interactive -m dialogpt.pgpt --in-prefix \"\" --in-suffix \"<|endoftext|>\"
   printf 'Once upon a time\\nThe queen said\\n' | pocketgpt interactive --seed 1 --quiet
 
@@ -53,6 +55,8 @@ pub struct InteractiveArgs {
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
+    context: ContextArgs,
+    #[command(flatten)]
     run: RunArgs,
 }
 
@@ -67,14 +71,16 @@ Everything else goes on with the text; an empty line lets the model write on. //
 Ctrl-C stops the answer.";
 
 pub fn run(args: &InteractiveArgs) -> Result<Outcome> {
+    args.context.check()?;
     let model = Model::open_to_run(&args.model, &args.run)?;
     let mut settings = args.settings.clone();
     settings.decoding.seed.get_or_insert_with(random_seed);
+    settings.overflow = args.context.overflow;
     // A wrong option is told before anything is typed.
     let decoding = settings.resolve(&model)?;
     let n_ctx = model.weights()?.config().n_ctx as usize;
     let mut engine = Engine::with(&model, &args.run, |base| {
-        decoding.with_options(|options| options.session_options(&base, n_ctx))
+        decoding.with_options(|options| options.session_options(&args.context.apply(base), n_ctx))
     })?;
     let (about, options) = (About::new(&engine), *engine.options());
     let (session, par) = engine.session()?;
@@ -173,7 +179,8 @@ fn note_end(answer: &Answer, n_ctx: usize) {
     match answer.stop_reason {
         StopReason::ContextFull => {
             output::note(format_args!(
-                "the context of {n_ctx} tokens is full; /reset begins a new text"
+                "the context of {n_ctx} tokens is full; /reset begins a new text; begun with \
+                 --overflow shadow it would go on"
             ));
         }
         StopReason::Interrupted => output::note("stopped; an empty line goes on"),
@@ -208,12 +215,15 @@ fn statistics(
     about: &About,
 ) -> String {
     let speeds = conversation.speeds();
+    let (len, used) = (conversation.len(), conversation.in_context());
+    let text = if len > used { format!(", the text has {len}") } else { String::new() };
     let memory = machine::peak_rss_bytes().map_or_else(|| "-".into(), units::bytes);
     format!(
-        "context: {} of {} tokens | answers: {} | prompt: {}, {} tokens/s | new: {}, {} tokens/s\n\
+        "context: {} of {} tokens{} | answers: {} | prompt: {}, {} tokens/s | new: {}, {} tokens/s\n\
          seed {} | {about} | memory {memory}",
-        conversation.len(),
+        conversation.in_context(),
         conversation.n_ctx(),
+        text,
         conversation.answers(),
         units::count(speeds.prompt_tokens, "token"),
         units::speed(units::per_second(speeds.prompt_tokens, speeds.prefill_seconds)),

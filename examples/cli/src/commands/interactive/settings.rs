@@ -5,6 +5,7 @@ use std::fmt::Write;
 use anyhow::{Result, anyhow, bail};
 use clap::builder::Resettable;
 use clap::{ArgAction, Args, Command, FromArgMatches, value_parser};
+use pocketgpt_runtime::Overflow;
 use pocketgpt_runtime::decoding::{DecodingOptions, Strategy};
 use pocketgpt_runtime::workspace::SessionOptions;
 
@@ -26,13 +27,16 @@ pub struct Settings {
     pub ignore_eos: bool,
     #[command(flatten)]
     pub decoding: DecodingArgs,
+    /// What the session was begun with.
+    #[arg(skip)]
+    pub overflow: Overflow,
 }
 
 impl Settings {
     /// How tokens are chosen; an error if options are out of range or make no sense together.
     pub fn resolve(&self, model: &Model) -> Result<Decoding> {
         let config = *model.weights()?.config();
-        let decoding = self.decoding.resolve(model, &config, self.max_new_tokens)?;
+        let decoding = self.decoding.resolve(model, &config, self.max_new_tokens, self.overflow)?;
         if decoding.with_options(|options| options.num_return_sequences) > 1 {
             let text = "--num-return-sequences: a conversation has one text".into();
             return Err(UsageError::conflict(text).into());
