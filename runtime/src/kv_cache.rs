@@ -178,6 +178,38 @@ impl KvLayout {
         });
     }
 
+    /// Bytes of the key, the value and the scales of one slot of a head.
+    pub(crate) const fn head_slot_bytes(&self) -> usize {
+        let scales = if matches!(self.kv, KvType::Q8) { 8 } else { 0 };
+        2 * self.hd * self.kv.width() + scales
+    }
+
+    /// The same of all heads and layers.
+    pub(crate) const fn slot_bytes(&self) -> usize {
+        self.layers * self.heads * self.head_slot_bytes()
+    }
+
+    /// The key, the value and the scales of one slot of a head, one behind the other.
+    pub(crate) fn gather<'b>(&self, head: &[Line], slot: usize, buffer: &'b mut [u8]) -> &'b [u8] {
+        let bytes: &[u8] = bytemuck::cast_slice(head);
+        let mut end = 0;
+        self.parts(slot, slot, |at, _, len| {
+            buffer[end..end + len].copy_from_slice(&bytes[at..at + len]);
+            end += len;
+        });
+        &buffer[..end]
+    }
+
+    /// The reverse of [`KvLayout::gather`].
+    pub(crate) fn scatter(&self, numbers: &[u8], head: &mut [Line], slot: usize) {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(head);
+        let mut end = 0;
+        self.parts(slot, slot, |at, _, len| {
+            bytes[at..at + len].copy_from_slice(&numbers[end..end + len]);
+            end += len;
+        });
+    }
+
     /// Where the bytes of two slots of a head lie: `each(in one, in the other, how many)`.
     fn parts(&self, one: usize, other: usize, mut each: impl FnMut(usize, usize, usize)) {
         let hd = self.hd;

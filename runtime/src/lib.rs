@@ -127,6 +127,7 @@ pub mod pool;
 pub mod quant;
 #[cfg(feature = "bench")]
 pub mod roofline;
+pub mod saved;
 pub mod session;
 pub mod tokenizer;
 pub mod workspace;

@@ -105,6 +105,30 @@ impl Rules {
         self.keep.min(position) + position.saturating_sub(self.shadow_start())
     }
 
+    /// Positions that are in the shadow when that of the context is `position`: none where there is
+    /// no shadow.
+    pub(crate) fn shadow_positions(&self, position: usize) -> usize {
+        match self.overflow {
+            Overflow::Shadow => self.shadow_position(position),
+            _ => 0,
+        }
+    }
+
+    /// Whether a text of which `fed` tokens were read can be at `position`.
+    pub(crate) fn reaches(&self, fed: u64, position: u32) -> bool {
+        let (n_ctx, restart) = (self.n_ctx as u64, self.restart() as u64);
+        match fed.checked_sub(u64::from(position)) {
+            _ if u64::from(position) > n_ctx => false,
+            None => false,
+            Some(0) => true,
+            Some(_) if self.overflow == Overflow::Stop => false,
+            // Each time the context begins anew as many positions are left behind.
+            Some(dropped) => {
+                u64::from(position) >= restart && dropped.is_multiple_of(n_ctx - restart)
+            }
+        }
+    }
+
     /// Of tokens that go on from `position` those behind the last beginning of a context on the
     /// way, where there is one, and how many times the context begins anew.
     pub(crate) fn behind_last_restart(&self, position: usize, tokens: usize) -> Option<Restarts> {
@@ -156,6 +180,35 @@ mod tests {
                             let expected = naive(&rules, position, tokens);
                             assert_eq!(rules.behind_last_restart(position, tokens), expected);
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn positions_that_texts_reach() {
+        for n_ctx in 2..8 {
+            for keep in 0..=Rules::max_keep(n_ctx) {
+                for tail in 1..=Rules::max_tail(Overflow::Refill, n_ctx, keep) {
+                    let rules = rules(n_ctx, keep, tail);
+                    let mut reached = std::vec::Vec::new();
+                    let mut position = 0;
+                    for fed in 0..64 {
+                        reached.push((position, fed));
+                        // A context may have begun anew while nothing has been read behind it.
+                        if position == n_ctx {
+                            position = rules.restart();
+                            reached.push((position, fed));
+                        }
+                        position += 1;
+                    }
+                    for (position, fed) in (0..10).flat_map(|p| (0..64).map(move |fed| (p, fed))) {
+                        let expected = reached.contains(&(position, fed));
+                        assert_eq!(rules.reaches(fed as u64, position as u32), expected);
+                        let stops = Rules { overflow: Overflow::Stop, tail: 0, ..rules };
+                        let alone = position == fed && fed <= n_ctx;
+                        assert_eq!(stops.reaches(fed as u64, position as u32), alone);
                     }
                 }
             }

@@ -3,6 +3,7 @@
 
 mod branching;
 mod context;
+mod saving;
 
 use crate::error::CapacityError;
 use crate::format::Role;

@@ -8,6 +8,7 @@ mod golden_forward;
 mod lookup;
 mod loss;
 mod overflow;
+mod saved;
 mod tokenizer;
 mod variants;
 mod warpers;

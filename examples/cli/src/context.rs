@@ -47,6 +47,12 @@ impl ContextArgs {
         Ok(())
     }
 
+    /// What is not said here is as it was said in `earlier`.
+    pub fn or(self, earlier: Self) -> Self {
+        let same = self.overflow == Overflow::Stop || self.overflow == earlier.overflow;
+        if same { Self { tail: self.tail.or(earlier.tail), ..earlier } } else { self }
+    }
+
     /// A session that does so.
     pub fn apply(&self, options: SessionOptions) -> SessionOptions {
         SessionOptions { overflow: self.overflow, tail: self.tail, ..options }

@@ -11,13 +11,15 @@ use pocketgpt_runtime::decoding::{
     SamplingOptions, SequenceBias, Strategy,
 };
 use pocketgpt_runtime::workspace::SessionOptions;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::args::{UsageError, number};
 use crate::model::Model;
 
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Choosing tokens")]
+#[serde(default, deny_unknown_fields)]
 pub struct DecodingArgs {
     /// How tokens are chosen [default: beam with --num-beams, contrastive with --penalty-alpha,
     /// else sample]
@@ -46,9 +48,9 @@ pub struct DecodingArgs {
     /// No N tokens in a row occur twice; 0: they may
     #[arg(long, value_name = "N")]
     no_repeat_ngram_size: Option<usize>,
-    /// The text does not end before it has N new tokens
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    min_new_tokens: usize,
+    /// The text does not end before it has N new tokens [default: 0]
+    #[arg(long, value_name = "N")]
+    min_new_tokens: Option<usize>,
     /// Make a token more (above 0) or less probable, as `198=-2`, or impossible, as `198=-inf`;
     /// with several ids the last one, where the others stand before it (can be given several times)
     #[arg(long, alias = "sequence-bias", value_name = "ID[,ID…]=B", allow_hyphen_values = true)]
@@ -70,15 +72,17 @@ pub struct DecodingArgs {
     #[arg(long, value_name = "N", value_parser = number(SessionOptions::MAX_BRANCHES))]
     num_return_sequences: Option<usize>,
     /// Guess up to N tokens at once from what is repeated in the text, which changes only the speed;
-    /// 0: do not
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = zero_to(DecodingOptions::MAX_PROMPT_LOOKUP))]
-    prompt_lookup: usize,
+    /// 0: do not [default: 0]
+    #[arg(long, value_name = "N", value_parser = zero_to(DecodingOptions::MAX_PROMPT_LOOKUP))]
+    prompt_lookup: Option<usize>,
     /// Number that the random choices follow from [default: a random one, told at the end]
     #[arg(long, value_name = "S")]
+    #[serde(skip)]
     pub seed: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum StrategyName {
     /// Always the most probable token
     Greedy,
@@ -90,7 +94,8 @@ enum StrategyName {
     Contrastive,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum EarlyStoppingName {
     True,
     False,
@@ -98,10 +103,26 @@ enum EarlyStoppingName {
 }
 
 /// `ID[,ID…]=BIAS`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 struct Bias {
     tokens: Vec<u32>,
     bias: f32,
+}
+
+impl From<Bias> for String {
+    fn from(Bias { tokens, bias }: Bias) -> Self {
+        let ids: Vec<Self> = tokens.iter().map(u32::to_string).collect();
+        format!("{}={bias}", ids.join(","))
+    }
+}
+
+impl TryFrom<String> for Bias {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
 }
 
 impl FromStr for Bias {
@@ -172,12 +193,48 @@ impl StrategyName {
 }
 
 impl DecodingArgs {
+    /// The strategy that is asked for, by its name or by an option that has no other meaning.
+    fn asked_for(&self) -> Option<StrategyName> {
+        let beam = self.num_beams.map(|_| StrategyName::Beam);
+        let contrastive = self.penalty_alpha.map(|_| StrategyName::Contrastive);
+        self.strategy.or(beam).or(contrastive)
+    }
+
     fn strategy_name(&self) -> StrategyName {
-        match self.strategy {
-            Some(strategy) => strategy,
-            None if self.num_beams.is_some() => StrategyName::Beam,
-            None if self.penalty_alpha.is_some() => StrategyName::Contrastive,
-            None => StrategyName::Sample,
+        self.asked_for().unwrap_or(StrategyName::Sample)
+    }
+
+    /// Whether one text is written, token by token.
+    pub fn writes_one_text(&self) -> bool {
+        let strategy = self.strategy_name();
+        matches!(strategy, StrategyName::Greedy | StrategyName::Sample)
+            && self.num_return_sequences.is_none_or(|n| n == 1)
+    }
+
+    /// What is not given here is as it was given in `earlier`; what belongs to a strategy, only if
+    /// no other one is asked for.
+    pub fn or(self, earlier: Self) -> Self {
+        let same = self.asked_for().is_none_or(|name| name == earlier.strategy_name());
+        let of_strategy = if same { earlier.clone() } else { Self::default() };
+        let biases = if self.logit_bias.is_empty() { earlier.logit_bias } else { self.logit_bias };
+        Self {
+            strategy: self.strategy.or(of_strategy.strategy),
+            temperature: self.temperature.or(of_strategy.temperature),
+            top_k: self.top_k.or(of_strategy.top_k),
+            top_p: self.top_p.or(of_strategy.top_p),
+            min_p: self.min_p.or(of_strategy.min_p),
+            typical_p: self.typical_p.or(of_strategy.typical_p),
+            repetition_penalty: self.repetition_penalty.or(earlier.repetition_penalty),
+            no_repeat_ngram_size: self.no_repeat_ngram_size.or(earlier.no_repeat_ngram_size),
+            min_new_tokens: self.min_new_tokens.or(earlier.min_new_tokens),
+            logit_bias: biases,
+            num_beams: self.num_beams.or(of_strategy.num_beams),
+            length_penalty: self.length_penalty.or(of_strategy.length_penalty),
+            early_stopping: self.early_stopping.or(of_strategy.early_stopping),
+            penalty_alpha: self.penalty_alpha.or(of_strategy.penalty_alpha),
+            num_return_sequences: self.num_return_sequences.or(of_strategy.num_return_sequences),
+            prompt_lookup: self.prompt_lookup.or(of_strategy.prompt_lookup),
+            seed: self.seed.or(earlier.seed),
         }
     }
 
@@ -198,7 +255,7 @@ impl DecodingArgs {
             (self.early_stopping.is_some(), "--early-stopping", &[Beam]),
             (self.penalty_alpha.is_some(), "--penalty-alpha", &[Contrastive]),
             (several, "--num-return-sequences", &[Sample, Beam]),
-            (self.prompt_lookup > 0, "--prompt-lookup", &[Greedy, Sample]),
+            (self.prompt_lookup.is_some_and(|n| n > 0), "--prompt-lookup", &[Greedy, Sample]),
         ] {
             if given && !with.contains(&strategy) {
                 let names: Vec<&str> = with.iter().map(|name| name.flag()).collect();
@@ -246,11 +303,11 @@ impl DecodingArgs {
         let options = DecodingOptions {
             strategy,
             max_new_tokens,
-            min_new_tokens: self.min_new_tokens,
+            min_new_tokens: self.min_new_tokens.unwrap_or(0),
             num_return_sequences: self.num_return_sequences.unwrap_or(1),
             repetition_penalty: penalty.unwrap_or(1.0),
             no_repeat_ngram_size: ngram.unwrap_or(0),
-            prompt_lookup_num_tokens: self.prompt_lookup,
+            prompt_lookup_num_tokens: self.prompt_lookup.unwrap_or(0),
             overflow,
             seed: self.seed.unwrap_or(0),
             ..DecodingOptions::new(config)

@@ -171,6 +171,13 @@ impl Model {
         Ok(ids)
     }
 
+    /// A text's ids without the one that [`Model::prompt_ids`] begins an empty text with.
+    pub fn without_beginning<'t>(&self, ids: &'t [u32]) -> Result<&'t [u32]> {
+        let config = *self.weights()?.config();
+        let begin = config.bos_token_id.or(config.eos_token_id);
+        Ok(ids.strip_prefix(begin.as_slice()).unwrap_or(ids))
+    }
+
     /// The metadata's JSON; null if there is none or it is not JSON, as it is only told about.
     pub fn metadata(&self) -> Result<serde_json::Value> {
         let text = self.weights()?.metadata().map_err(|error| self.format_error(&error))?;

@@ -20,6 +20,17 @@ impl<'a> TextStream<'a> {
         Self { tokenizer, characters: Utf8Stream::new(), stop, stopped: false }
     }
 
+    /// Goes on behind these tokens: gives their text, but for the beginning of a character that
+    /// what follows may complete.
+    pub fn begin_behind(&mut self, tokens: &[u32]) -> String {
+        let mut text = String::new();
+        for &token in tokens {
+            let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();
+            self.characters.push(bytes, |piece| text.push_str(piece));
+        }
+        text
+    }
+
     /// Adds a token and gives the text that is now certain.
     pub fn push(&mut self, token: u32) -> String {
         let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();

@@ -116,6 +116,12 @@ impl<'a> WeightFile<'a> {
         self.bytes
     }
 
+    /// What tells the file from others: its length and the CRC-32 in its header, which depends,
+    /// through those of the sections and tensors, on every byte.
+    pub fn identity(&self) -> (u64, u32) {
+        (self.header.file_len, super::u32_at(self.bytes, super::header::HEADER_LEN - 4))
+    }
+
     /// The tokenizer, if the file has one.
     ///
     /// # Errors

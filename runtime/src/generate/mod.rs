@@ -214,19 +214,47 @@ impl<'m, 'o> Generator<'m, 'o> {
         text: &[u32],
         observer: &mut dyn Observer,
     ) -> Result<(), GenerateError> {
+        self.resume(session, par, text, 0, observer)
+    }
+
+    /// Goes on with a text of which an earlier run with the same options has written the last
+    /// `new_tokens`, as if that had not ended: `max_new_tokens` and `min_new_tokens` count those as
+    /// well, and draws follow those that were made. That run must not have ended with the model's
+    /// own end of text. [`Generator::sequences`] has what comes behind `text`.
+    ///
+    /// # Errors
+    /// As [`Generator::run`], or if there are new tokens and the strategy writes several texts or
+    /// reads several candidates.
+    ///
+    /// # Panics
+    /// As [`Generator::run`], or if the text has fewer tokens.
+    pub fn resume(
+        &mut self,
+        session: &mut Session<'_, '_>,
+        par: &dyn Parallel,
+        text: &[u32],
+        new_tokens: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<(), GenerateError> {
+        assert!(new_tokens <= text.len());
+        if new_tokens > 0 && self.options.branches() > 1 {
+            let reason = "of a text to go on with takes a strategy that writes one token at a time";
+            return Err(DecodingError::Conflict { name: "new_tokens", reason }.into());
+        }
         (self.results.prompt, self.results.count) = (text.len(), 0);
         // There must be room for a token behind it.
-        let max = self.max_text - usize::from(self.options.max_new_tokens > 0);
+        let wanted = self.options.max_new_tokens.saturating_sub(new_tokens);
+        let max = self.max_text - usize::from(wanted > 0);
         if text.len() > max {
             let (name, value) = ("tokens of the prompt", text.len());
             return Err(crate::error::CapacityError::Option { name, value, max }.into());
         }
-        if self.options.max_new_tokens == 0 {
+        if wanted == 0 {
             return self.only_read(session, par, text);
         }
         match self.options.strategy {
             Strategy::Greedy | Strategy::Sample(_) if self.options.num_return_sequences == 1 => {
-                self.run_single(session, par, text, observer)
+                self.run_single(session, par, (text, new_tokens), observer)
             }
             Strategy::Greedy | Strategy::Sample(_) => {
                 self.run_sampled(session, par, text, observer)
@@ -236,14 +264,17 @@ impl<'m, 'o> Generator<'m, 'o> {
         }
     }
 
-    /// No token is asked for: the texts are empty.
+    /// No token is asked for: the texts are empty. The last token is not read either, as behind any
+    /// other text, so that its logits are there for who goes on.
     fn only_read(
         &mut self,
         session: &mut Session<'_, '_>,
         par: &dyn Parallel,
         text: &[u32],
     ) -> Result<(), GenerateError> {
-        session.feed(unread(session, text), par)?;
+        if let Some((_, before @ [_, ..])) = unread(session, text).split_last() {
+            session.feed(before, par)?;
+        }
         self.results.count = self.options.num_return_sequences;
         self.results.ends.fill((text.len(), StopReason::MaxNewTokens));
         Ok(())

@@ -11,7 +11,7 @@ impl Generator<'_, '_> {
         &mut self,
         session: &mut Session<'_, '_>,
         par: &dyn Parallel,
-        prompt: &[u32],
+        (tokens, new_tokens): (&[u32], usize),
         observer: &mut dyn Observer,
     ) -> Result<(), GenerateError> {
         let Memory::Sampled { texts, scores, candidates } = &mut self.memory else {
@@ -26,7 +26,11 @@ impl Generator<'_, '_> {
         };
         let mut sampler = Sampler::new(options, scores, candidates)?;
         let mut random = Random::new(options.seed);
-        let mut text = Text::new(&mut texts[..self.max_text], prompt);
+        // One draw was made for each token.
+        (0..new_tokens).for_each(|_| _ = random.unit());
+        texts[..tokens.len()].copy_from_slice(tokens);
+        let (prompt, len) = (tokens.len() - new_tokens, tokens.len());
+        let mut text = Text::resume(&mut texts[..self.max_text], prompt, len);
         let mut choose = |logits: &[f32], text: &Text<'_>, observer: &mut dyn Observer| {
             let context = text.context();
             sampler.choose(&kernels, logits, context, &mut random, &mut |stage, left| {
@@ -35,7 +39,7 @@ impl Generator<'_, '_> {
         };
         let mut drafts = Drafts::new(options.prompt_lookup_num_tokens);
 
-        let mut next = choose(session.feed(unread(session, prompt), par)?, &text, observer)?;
+        let mut next = choose(session.feed(unread(session, tokens), par)?, &text, observer)?;
         let reason = loop {
             let positions = left(session.remaining(), &text);
             if let Some(reason) = text.push(next, options, positions, (0, observer)) {

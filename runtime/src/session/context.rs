@@ -26,10 +26,7 @@ impl Session<'_, '_> {
 
     /// Position of the shadow's next token, 0 where there is no shadow.
     pub fn shadow_position(&self) -> usize {
-        match self.rules.overflow {
-            Overflow::Shadow => self.rules.shadow_position(self.progress.position),
-            _ => 0,
-        }
+        self.rules.shadow_positions(self.progress.position)
     }
 
     /// What happens when all positions are used.

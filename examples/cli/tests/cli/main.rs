@@ -10,3 +10,4 @@ mod interactive;
 mod memory;
 mod reports;
 mod run;
+mod saved;

@@ -1,9 +1,11 @@
 //! `pocketgpt generate`
 
 mod explain;
+mod saved;
 mod writer;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
@@ -15,6 +17,7 @@ use pocketgpt_runtime::memory::Line;
 use serde::Serialize;
 
 use self::explain::{Explanation, Step};
+use self::saved::Loaded;
 use self::writer::Writer;
 use super::Outcome;
 use crate::args::{ModelArgs, RunArgs};
@@ -22,9 +25,9 @@ use crate::context::ContextArgs;
 use crate::decoding::{Decoding, DecodingArgs};
 use crate::engine::Engine;
 use crate::model::Model;
-use crate::{input, interrupt, machine, output, units};
+use crate::{input, interrupt, machine, outfile, output, units};
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   pocketgpt generate \"Once upon a time\"
@@ -35,13 +38,16 @@ Examples:
   pocketgpt generate --penalty-alpha 0.6 --top-k 4 \"The fox\"
   pocketgpt generate --overflow shadow -n 5000 --ignore-eos \"Once upon a time\"
   pocketgpt generate --explain --top-p 0.9 -n 5 \"The fox\"
+  pocketgpt generate --save-session fox.pgss -n 50 \"The fox\"
+  pocketgpt generate --load-session fox.pgss -n 50
   pocketgpt generate --no-echo --quiet \"The fox\" > story.txt
   echo \"Once upon a time\" | pocketgpt generate --json
 
 The prompt is printed before the text that continues it. A seed gives the same text on every
 machine, with any number of threads. Defaults of the sampling options come from the model file, else
 temperature 0.8 and top-k 40. Several texts, those of a beam search, and explained ones are printed
-when they are complete. A prompt from standard input is taken without the line break at its end; an
+when they are complete. A saved text goes on as if it had not stopped, also on another machine; its
+options need not be given again. A prompt from standard input is taken without the line break at its end; an
 empty one starts a new text.")]
 pub struct GenerateArgs {
     /// Text to continue; `-` or none reads it from standard input
@@ -64,6 +70,12 @@ pub struct GenerateArgs {
     /// ones [default: 5] before and after each filter
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "5")]
     explain: Option<usize>,
+    /// Save the text with its cache and its options at the end, to go on with later
+    #[arg(long, value_name = "FILE")]
+    save_session: Option<PathBuf>,
+    /// Go on with a text that was saved with the same model; PROMPT, if given, is added to it
+    #[arg(long, value_name = "FILE")]
+    load_session: Option<PathBuf>,
     /// No statistics on standard error
     #[arg(short, long)]
     quiet: bool,
@@ -143,19 +155,29 @@ struct Report {
 pub fn run(args: &GenerateArgs) -> Result<Outcome> {
     let prompt = match &args.prompt {
         Some(prompt) if prompt != "-" => prompt.clone(),
+        None if args.load_session.is_some() => String::new(),
         prompt => input::without_final_newline(input::text_or_stdin(prompt.as_deref(), "prompt")?),
     };
-    args.context.check()?;
+    if let Some(path) = &args.save_session {
+        outfile::check(path)?;
+    }
     let start = Instant::now();
     let model = Model::open_to_run(&args.model, &args.run)?;
+    let loaded = args.load_session.as_deref().map(|path| Loaded::open(path, &model)).transpose()?;
+    let args = &match &loaded {
+        Some(loaded) => loaded.complete(args, &model)?,
+        None => args.clone(),
+    };
+    args.context.check()?;
+    saved::check_strategy(args)?;
     let config = *model.weights()?.config();
     let tokenizer = model.tokenizer()?;
     let mut decoding_args = args.decoding.clone();
     let seed = *decoding_args.seed.get_or_insert_with(random_seed);
-    let decoding =
-        decoding_args.resolve(&model, &config, args.max_new_tokens, args.context.overflow)?;
-    let prompt_ids = model.prompt_ids(&prompt)?;
-    check_prompt(args, prompt_ids.len(), config.n_ctx as usize)?;
+    let text = Beginning::new(&model, loaded.as_ref(), prompt, &decoding_args)?;
+    let max_new_tokens = args.max_new_tokens.saturating_add(text.new_tokens);
+    let decoding = decoding_args.resolve(&model, &config, max_new_tokens, args.context.overflow)?;
+    check_length(args, text.ids.len(), config.n_ctx as usize)?;
     let stops: Vec<&str> = args.stop.iter().map(String::as_str).collect();
     let stop_texts = StopTexts::new(tokenizer, &stops);
 
@@ -166,20 +188,61 @@ pub fn run(args: &GenerateArgs) -> Result<Outcome> {
             ..*options
         };
         let engine = Engine::with(&model, &args.run, |base| {
-            options.session_options(&args.context.apply(base), prompt_ids.len())
+            options.session_options(&args.context.apply(base), text.prompt_len())
         })?;
         let load_seconds = start.elapsed().as_secs_f64();
         let job = Job { args, model: &model, options, decoding: &decoding, seed, load_seconds };
-        job.run(engine, &prompt, prompt_ids)
+        job.run(engine, &text, loaded.as_ref())
     })
+}
+
+/// What is to be continued.
+#[derive(Debug)]
+struct Beginning {
+    ids: Vec<u32>,
+    /// How many of them, the last ones, an earlier run has written, as whose continuation this one
+    /// counts.
+    new_tokens: usize,
+    /// The prompt as it was given; `None` if the text was loaded.
+    prompt: Option<String>,
+}
+
+impl Beginning {
+    fn new(
+        model: &Model,
+        loaded: Option<&Loaded>,
+        prompt: String,
+        decoding: &DecodingArgs,
+    ) -> Result<Self> {
+        let Some(loaded) = loaded else {
+            let ids = model.prompt_ids(&prompt)?;
+            return Ok(Self { ids, new_tokens: 0, prompt: Some(prompt) });
+        };
+        let saved = loaded.session(model)?;
+        let mut ids: Vec<u32> = saved.tokens().collect();
+        let mut new_tokens = 0;
+        if !prompt.is_empty() {
+            ids.extend(model.tokenizer()?.encode_to_vec(&prompt));
+        } else {
+            loaded.check_open_end()?;
+            if decoding.writes_one_text() {
+                new_tokens = saved.new_tokens();
+            }
+        }
+        Ok(Self { ids, new_tokens, prompt: None })
+    }
+
+    fn prompt_len(&self) -> usize {
+        self.ids.len() - self.new_tokens
+    }
 }
 
 /// # Errors
 /// If the prompt is longer than the context, and nothing may be left out of it.
-fn check_prompt(args: &GenerateArgs, tokens: usize, n_ctx: usize) -> Result<()> {
+fn check_length(args: &GenerateArgs, tokens: usize, n_ctx: usize) -> Result<()> {
     if tokens > n_ctx && args.context.overflow == Overflow::Stop {
         bail!(
-            "the prompt has {tokens} tokens, the model has {n_ctx} positions; shorten it, or go on \
+            "the text has {tokens} tokens, the model has {n_ctx} positions; shorten it, or go on \
              from its beginning and its end with --overflow refill"
         );
     }
@@ -202,16 +265,25 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn run(&self, mut engine: Engine<'_>, prompt: &str, prompt_ids: Vec<u32>) -> Result<Outcome> {
+    fn run(
+        &self,
+        mut engine: Engine<'_>,
+        text: &Beginning,
+        loaded: Option<&Loaded>,
+    ) -> Result<Outcome> {
         let (args, options) = (self.args, &self.options);
         interrupt::catch();
-        let mut writer = self.writer(prompt)?;
-        let mut memory = self.memory(&engine, prompt_ids.len())?;
-        let (config, max_prompt) = (*engine.model().config(), prompt_ids.len());
-        let mut generator = Generator::new(&config, options, max_prompt, &mut memory)?;
+        let mut memory = self.memory(&engine, text.prompt_len())?;
+        let config = *engine.model().config();
+        let mut generator = Generator::new(&config, options, text.prompt_len(), &mut memory)?;
         let (mut session, par) = engine.session()?;
+        if let Some(loaded) = loaded {
+            loaded.restore(&mut session, self.model)?;
+        }
+        let unread = text.ids.len() - session.fed();
+        let (mut writer, before) = self.writer(text)?;
         let start = Instant::now();
-        let ended = generator.run(&mut session, par, &prompt_ids, &mut writer);
+        let ended = generator.resume(&mut session, par, &text.ids, text.new_tokens, &mut writer);
         let end = Instant::now();
         let name = self.model.name();
         if ended.is_ok() && self.decoding.strategy() == "beam" {
@@ -223,6 +295,12 @@ impl Job<'_> {
         // What has been written ends with its line also when an error follows.
         let (texts, explanation) = writer.finish()?;
         ended.map_err(|error| anyhow!("{name}: {error}; check the file with pocketgpt verify"))?;
+        if let (Some(path), Some(sequence)) = (&args.save_session, generator.sequences().next()) {
+            let tokens = [&text.ids, sequence.tokens].concat();
+            let new_tokens = text.new_tokens + sequence.tokens.len();
+            let end = (self.seed, sequence.stop_reason);
+            saved::save(args, path, &session, (&tokens, new_tokens), end)?;
+        }
 
         let sequences: Vec<SequenceReport> = generator
             .sequences()
@@ -249,23 +327,23 @@ impl Job<'_> {
             threads: engine.options().threads,
             kv: engine.options().kv.name(),
             overflow: engine.options().overflow.name(),
-            prompt_tokens: prompt_ids.len(),
+            prompt_tokens: text.ids.len(),
             new_tokens,
             decode_steps: steps,
             load_seconds: self.load_seconds,
             prefill_seconds,
             decode_seconds,
-            prefill_tokens_per_second: units::per_second(prompt_ids.len(), prefill_seconds),
+            prefill_tokens_per_second: units::per_second(unread, prefill_seconds),
             decode_tokens_per_second: units::per_second(decoded, decode_seconds),
             decode_steps_per_second: units::per_second(steps, decode_seconds),
             peak_rss_bytes: machine::peak_rss_bytes(),
             sequences,
-            prompt_ids,
+            prompt_ids: text.ids.clone(),
         };
         if args.json {
             output::json(&report)?;
         } else if !self.streams() {
-            self.print_texts(prompt, &report)?;
+            self.print_texts(&before, &report)?;
         }
         if !args.quiet {
             print_statistics(&report, engine.n_ctx());
@@ -284,7 +362,8 @@ impl Job<'_> {
             && self.decoding.strategy() != "beam"
     }
 
-    fn writer(&self, prompt: &str) -> Result<Writer<'_>> {
+    /// What takes the tokens, and the text that is printed before them.
+    fn writer(&self, text: &Beginning) -> Result<(Writer<'_>, String)> {
         let tokenizer = self.model.tokenizer()?;
         let sequences = self.options.num_return_sequences;
         let mut writer = Writer::new(tokenizer, &self.args.stop, sequences);
@@ -293,10 +372,17 @@ impl Job<'_> {
             let explanation = Explanation::new(tokenizer, top, beams, sequences);
             writer.explain(explanation, !self.args.json);
         }
-        if self.streams() {
-            writer.print_after(if self.args.no_echo { "" } else { prompt })?;
+        let mut before = match &text.prompt {
+            Some(prompt) => prompt.clone(),
+            None => writer.begin_behind(self.model.without_beginning(&text.ids)?),
+        };
+        if self.args.no_echo {
+            before.clear();
         }
-        Ok(writer)
+        if self.streams() {
+            writer.print_after(&before)?;
+        }
+        Ok((writer, before))
     }
 
     fn memory(&self, engine: &Engine<'_>, prompt: usize) -> Result<Box<[Line]>> {
@@ -309,7 +395,7 @@ impl Job<'_> {
 
     /// Texts that were kept until they were complete; a line before each of several says which one
     /// it is, on standard error.
-    fn print_texts(&self, prompt: &str, report: &Report) -> Result<()> {
+    fn print_texts(&self, before: &str, report: &Report) -> Result<()> {
         for (i, sequence) in report.sequences.iter().enumerate() {
             let number = format!("{} of {}", i + 1, report.sequences.len());
             let score = sequence.score.map(|score| format!("score {score:.4}"));
@@ -321,7 +407,6 @@ impl Job<'_> {
             if let Some(heading) = heading.filter(|_| !self.args.quiet) {
                 output::note(heading);
             }
-            let before = if self.args.no_echo { "" } else { prompt };
             let line = format!("{before}{}", sequence.text);
             let end = if line.ends_with('\n') { "" } else { "\n" };
             output::write(&format!("{line}{end}"))?;

@@ -47,6 +47,12 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// All texts go on behind these tokens; returns the text of those.
+    pub fn begin_behind(&mut self, tokens: &[u32]) -> String {
+        let texts = self.streams.iter_mut().map(|stream| stream.begin_behind(tokens));
+        texts.last().unwrap_or_default()
+    }
+
     /// From now on the text is printed as it comes; `before` goes first.
     pub fn print_after(&mut self, before: &str) -> Result<()> {
         self.print = true;
