@@ -172,9 +172,12 @@ fn odd_shapes_go_on_too() {
             let refill = SessionOptions { overflow: Overflow::Refill, keep, ..base(&model) };
             let shadow = SessionOptions { overflow: Overflow::Shadow, ..refill };
             let spec = logits(model, &refill, &text, &[1], &Serial);
-            for i in 0..text.len() {
+            for (i, expected) in spec.iter().enumerate() {
                 let context = context(&text, i + 1, n_ctx, keep, (n_ctx - keep) / 2);
-                assert!(spec[i] == fresh(model, &refill, &context), "{name} keep {keep} token {i}");
+                assert!(
+                    *expected == fresh(model, &refill, &context),
+                    "{name} keep {keep} token {i}"
+                );
             }
             for pieces in [&[1][..], &[text.len()], &[n_ctx - 2, 1, 7]] {
                 assert!(logits(model, &shadow, &text, pieces, &Serial) == spec, "{name} {keep}");
