@@ -25,6 +25,7 @@ use crate::workspace::SessionOptions;
 #[derive(Debug)]
 pub struct Generator<'m, 'o> {
     options: DecodingOptions<'o>,
+    max_prompt: usize,
     /// Most tokens of a text, prompt and new ones.
     max_text: usize,
     memory: Memory<'m>,
@@ -181,7 +182,7 @@ impl<'m, 'o> Generator<'m, 'o> {
         };
         let ends = [(0, StopReason::Interrupted); SessionOptions::MAX_BRANCHES];
         let results = Results { prompt: 0, count: 0, ends };
-        Ok(Self { options: *options, max_text: sizes.max_text, memory, results })
+        Ok(Self { options: *options, max_prompt, max_text: sizes.max_text, memory, results })
     }
 
     /// The options.
@@ -197,7 +198,7 @@ impl<'m, 'o> Generator<'m, 'o> {
     /// other strategies leave the prompt.
     ///
     /// # Errors
-    /// If the text is empty, longer than the generator or the context allows, or read already; if
+    /// If the text is empty, longer than `max_prompt` or the context allows, or read already; if
     /// the session was made for fewer branches or threads; if no token can be chosen.
     ///
     /// # Panics
@@ -210,7 +211,8 @@ impl<'m, 'o> Generator<'m, 'o> {
         observer: &mut dyn Observer,
     ) -> Result<(), GenerateError> {
         (self.results.prompt, self.results.count) = (text.len(), 0);
-        let max = self.max_text;
+        // Also one token more leaves no room for all that may follow.
+        let max = self.max_prompt.min(self.max_text);
         if text.len() > max {
             let (name, value) = ("tokens of the prompt", text.len());
             return Err(crate::error::CapacityError::Option { name, value, max }.into());
