@@ -85,15 +85,25 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn Progress,
 ) -> Result<Report, ConvertError> {
-    let pool = options.threads.map(start_threads).transpose()?;
+    let pool = start_threads(options.threads)?;
     convert_in(pool.as_ref(), source, output, options, progress)
 }
 
-fn start_threads(threads: usize) -> Result<rayon::ThreadPool, ConvertError> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.max(1))
-        .build()
-        .map_err(|error| ConvertError::Threads { threads, cause: error.to_string() })
+/// Threads to work with. Where nobody said how many, and the system refuses them, the calling thread
+/// does without: rayon's own pool would panic.
+fn start_threads(wanted: Option<usize>) -> Result<Option<rayon::ThreadPool>, ConvertError> {
+    let builder = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads);
+    let failed = |error: rayon::ThreadPoolBuildError| {
+        let (threads, cause) = (wanted.unwrap_or(1), error.to_string());
+        ConvertError::Threads { threads, cause }
+    };
+    match wanted {
+        Some(threads) => builder(threads.max(1)).build().map(Some).map_err(failed),
+        None => match builder(0).build() {
+            Ok(pool) => Ok(Some(pool)),
+            Err(_) => builder(1).use_current_thread().build().map(Some).map_err(failed),
+        },
+    }
 }
 
 fn convert_in(
@@ -304,7 +314,7 @@ impl Work<'_> {
         bytes: &[u8],
     ) -> Result<Loss, ConvertError> {
         let dtype = dtype_of(tensor);
-        let count = count_not_finite(dtype, bytes);
+        let count = in_pool(self.pool, || count_not_finite(dtype, bytes));
         if count > 0 {
             let (path, tensor) = (path.into(), tensor.name.clone());
             return Err(ConvertError::NotFinite { path, tensor, count });

@@ -10,7 +10,8 @@ use pocketgpt_runtime::config::{Activation, Gpt2Config};
 use serde_json::{Map, Value};
 
 use crate::error::ConvertError;
-use crate::source::{parse_json, read_text};
+use crate::limits::{MAX_CONFIG, told};
+use crate::source::{parse_json, parse_text, read_text};
 
 /// What the JSON files of a checkpoint say.
 #[derive(Clone, Debug)]
@@ -56,12 +57,8 @@ pub fn read(folder: &Path) -> Result<HfConfig, ConvertError> {
     if !path.exists() {
         return Err(ConvertError::NoConfig { folder: folder.into() });
     }
-    let text = read_text(&path)?;
-    let object: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| ConvertError::Json {
-            path: path.clone(),
-            cause: crate::source::one_line(&error.to_string()),
-        })?;
+    let text = read_text(&path, MAX_CONFIG)?;
+    let object: Map<String, Value> = parse_text(&path, &text)?;
     let generation = read_generation(&folder.join("generation_config.json"))?;
     let fields = Fields { path: &path, object: &object };
     refuse_unsupported(&fields)?;
@@ -91,8 +88,8 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ConvertError> {
         Some(Value::String(kind)) if kind == "gpt2" => {}
         found => {
             let found = match found {
-                Some(Value::String(kind)) => kind.clone(),
-                Some(other) => other.to_string(),
+                Some(Value::String(kind)) => told(kind),
+                Some(other) => told(&other.to_string()),
                 None => "missing".into(),
             };
             return Err(ConvertError::NotGpt2 { path: fields.path.into(), found });
@@ -109,7 +106,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ConvertError> {
     }
     if let Some(quantized) = fields.get("quantization_config") {
         let method = quantized.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-        let what = format!("a checkpoint that is quantized already ({method})");
+        let what = format!("a checkpoint that is quantized already ({})", told(method));
         return Err(fields.unsupported(what));
     }
     let empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
@@ -123,7 +120,7 @@ fn read_generation(path: &Path) -> Result<Map<String, Value>, ConvertError> {
     if !path.exists() {
         return Ok(Map::new());
     }
-    let mut object: Map<String, Value> = parse_json(path)?;
+    let mut object: Map<String, Value> = parse_json(path, MAX_CONFIG)?;
     object.retain(|key, value| GENERATION_FIELDS.contains(&key.as_str()) && !value.is_null());
     Ok(object)
 }
@@ -145,7 +142,7 @@ impl<'a> Fields<'a> {
 
     fn wrong(&self, field: &str, found: &Value, expected: &'static str) -> ConvertError {
         let path: PathBuf = self.path.into();
-        ConvertError::Field { path, field: field.into(), found: found.to_string(), expected }
+        ConvertError::Field { path, field: field.into(), found: told(&found.to_string()), expected }
     }
 
     fn size(&self, field: &str, absent: u32) -> Result<u32, ConvertError> {
@@ -172,7 +169,7 @@ impl<'a> Fields<'a> {
             Some("gelu") => Ok(Activation::Gelu),
             Some("relu") => Ok(Activation::Relu),
             Some("silu" | "swish") => Ok(Activation::Silu),
-            Some(other) => Err(self.unsupported(format!("{FIELD} {other}"))),
+            Some(other) => Err(self.unsupported(format!("{FIELD} {}", told(other)))),
             None => Err(self.wrong(FIELD, value, "a name")),
         }
     }

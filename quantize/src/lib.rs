@@ -33,6 +33,7 @@ pub mod hf_config;
 mod inspect;
 pub mod int4;
 pub mod int8;
+mod limits;
 pub mod numbers;
 pub mod pack;
 mod progress;

@@ -10,11 +10,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata};
 
 use crate::error::ConvertError;
-
-/// Longest header of a safetensors file accepted, in bytes.
-const MAX_HEADER: u64 = 100 << 20;
-/// Longest JSON file accepted, in bytes; a tokenizer of a million entries has less.
-const MAX_JSON: u64 = 256 << 20;
+use crate::limits::{self, MAX_HEADER, MAX_INDEX, MAX_SHARDS, cause, told};
 
 /// How a tensor's numbers are stored in the checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +118,7 @@ impl Checkpoint {
         struct Index {
             weight_map: BTreeMap<String, String>,
         }
-        let Index { weight_map } = parse_json(index)?;
+        let Index { weight_map } = parse_json(index, MAX_INDEX)?;
         let mut by_shard: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (tensor, shard) in &weight_map {
             by_shard.entry(shard).or_default().push(tensor);
@@ -132,7 +128,12 @@ impl Checkpoint {
             !name.is_empty() && !name.contains(['/', '\\', '\0']) && !matches!(name, "." | "..")
         };
         if let Some(name) = by_shard.keys().find(|name| !plain(name)) {
-            return Err(ConvertError::ShardName { path: index.into(), name: (*name).into() });
+            return Err(ConvertError::ShardName { path: index.into(), name: told(name) });
+        }
+        if by_shard.len() > MAX_SHARDS {
+            let cause =
+                format!("it names {} shards, at most {MAX_SHARDS} are read", by_shard.len());
+            return Err(ConvertError::Json { path: index.into(), cause });
         }
         for (shard, mapped) in by_shard {
             let first = self.tensors.len();
@@ -161,7 +162,10 @@ impl Checkpoint {
     fn add_file(&mut self, path: PathBuf) -> Result<(), ConvertError> {
         let mut file = open_regular(&path)?;
         let (header_end, metadata) = read_header(&path, &mut file)?;
-        for (name, info) in metadata.tensors() {
+        let tensors = metadata.tensors();
+        limits::check_tensors(self.tensors.len(), &tensors)
+            .map_err(|cause| ConvertError::Safetensors { path: path.clone(), cause })?;
+        for (name, info) in tensors {
             let (start, end) = info.data_offsets;
             self.tensors.push(SourceTensor {
                 name,
@@ -274,27 +278,43 @@ fn open_regular(path: &Path) -> Result<File, ConvertError> {
     File::open(path).map_err(ConvertError::io("open", path))
 }
 
-/// Messages of other crates may have several lines.
+/// Messages of other crates may have several lines, and repeat what they were given.
 pub(crate) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Where in the file it is stands at the end.
+    match line.rfind(" at line ") {
+        Some(at) => cause(&line[..at]) + &line[at..],
+        None => cause(&line),
+    }
 }
 
-/// Reads a text file of sensible length.
-pub(crate) fn read_text(path: &Path) -> Result<String, ConvertError> {
+/// Reads a text file of at most `max` bytes.
+pub(crate) fn read_text(path: &Path, max: u64) -> Result<String, ConvertError> {
     let file = open_regular(path)?;
     let len = file.metadata().map_err(ConvertError::io("read", path))?.len();
     let json = |cause: String| ConvertError::Json { path: path.into(), cause };
-    if len > MAX_JSON {
-        return Err(json(format!("it has {len} bytes, at most {MAX_JSON} are read")));
+    if len > max {
+        return Err(json(format!("it has {len} bytes, at most {max} are read")));
     }
     let mut bytes = Vec::with_capacity(len as usize);
-    file.take(MAX_JSON).read_to_end(&mut bytes).map_err(ConvertError::io("read", path))?;
+    file.take(max).read_to_end(&mut bytes).map_err(ConvertError::io("read", path))?;
     String::from_utf8(bytes).map_err(|_| json("it is not UTF-8".into()))
 }
 
-/// Reads a JSON file.
-pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConvertError> {
-    serde_json::from_str(&read_text(path)?).map_err(|error| ConvertError::Json {
+/// Reads a JSON file of at most `max` bytes.
+pub(crate) fn parse_json<T>(path: &Path, max: u64) -> Result<T, ConvertError>
+where
+    T: serde::de::DeserializeOwned,
+{
+    parse_text(path, &read_text(path, max)?)
+}
+
+/// Parses the text of a JSON file.
+pub(crate) fn parse_text<'t, T: serde::Deserialize<'t>>(
+    path: &Path,
+    text: &'t str,
+) -> Result<T, ConvertError> {
+    serde_json::from_str(text).map_err(|error| ConvertError::Json {
         path: path.into(),
         cause: one_line(&error.to_string()),
     })

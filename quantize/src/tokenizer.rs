@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::ConvertError;
-use crate::source::{one_line, parse_json, read_text};
+use crate::limits::{self, MAX_INDEX, MAX_TOKENIZER, Part, Vocabulary, cause, told};
+use crate::source::{one_line, parse_json, parse_text, read_text};
 
 /// A tokenizer section, and what it was made from.
 #[derive(Clone, Debug)]
@@ -40,20 +41,38 @@ pub fn read(folder: &Path) -> Result<TokenizerSection, ConvertError> {
     Err(ConvertError::NoTokenizer { folder: folder.into() })
 }
 
+/// What says which kind of tokenizer it is: read first, as the tables of other kinds differ.
 #[derive(Deserialize)]
-struct TokenizerJson {
-    #[serde(default)]
+struct Kinds {
+    normalizer: Option<Part>,
+    pre_tokenizer: Option<Part>,
+    post_processor: Option<Part>,
+    decoder: Option<Part>,
+    model: ModelKind,
+}
+
+#[derive(Deserialize)]
+struct ModelKind {
+    r#type: Option<Part>,
+    byte_fallback: Option<Part>,
+    ignore_merges: Option<Part>,
+    dropout: Option<Part>,
+    continuing_subword_prefix: Option<Part>,
+    end_of_word_suffix: Option<Part>,
+}
+
+#[derive(Deserialize)]
+struct Tables {
+    #[serde(default, deserialize_with = "limits::list")]
     added_tokens: Vec<Added>,
-    normalizer: Option<Value>,
-    pre_tokenizer: Option<Value>,
-    post_processor: Option<Value>,
-    decoder: Option<Value>,
-    model: Value,
+    model: Bpe,
 }
 
 #[derive(Deserialize)]
 struct Bpe {
+    #[serde(deserialize_with = "limits::vocabulary")]
     vocab: BTreeMap<String, u32>,
+    #[serde(deserialize_with = "limits::list")]
     merges: Vec<Merge>,
 }
 
@@ -97,13 +116,15 @@ impl Added {
 }
 
 fn from_tokenizer_json(path: &Path) -> Result<TokenizerSection, ConvertError> {
-    let parsed: TokenizerJson = parse_json(path)?;
+    let text = read_text(path, MAX_TOKENIZER)?;
+    let kinds: Kinds = parse_text(path, &text)?;
     let refuse = |cause: String| ConvertError::Tokenizer { path: path.into(), cause };
-    refuse_other_kinds(&parsed).map_err(refuse)?;
+    refuse_other_kinds(&kinds).map_err(refuse)?;
     let add_prefix_space =
-        parsed.pre_tokenizer.as_ref().is_some_and(|p| flag(p, "add_prefix_space", true));
-    let bpe: Bpe = serde_json::from_value(parsed.model)
+        kinds.pre_tokenizer.as_ref().is_some_and(|p| flag(&p.0, "add_prefix_space", true));
+    let Tables { added_tokens, model: bpe } = serde_json::from_str(&text)
         .map_err(|error| refuse(format!("model: {}", one_line(&error.to_string()))))?;
+    drop(text);
 
     let mut builder = TokenizerBuilder::new();
     builder.add_prefix_space(add_prefix_space);
@@ -114,11 +135,11 @@ fn from_tokenizer_json(path: &Path) -> Result<TokenizerSection, ConvertError> {
         let (left, right) = match merge {
             Merge::Pair(left, right) => (left.as_str(), right.as_str()),
             Merge::Joined(both) => split_merge(both)
-                .ok_or_else(|| refuse(format!("merge {both:?} is not two tokens")))?,
+                .ok_or_else(|| refuse(format!("merge {:?} is not two tokens", told(both))))?,
         };
         builder.merge(left, right);
     }
-    for added in &parsed.added_tokens {
+    for added in &added_tokens {
         builder.added_token(&added.content, added.id, added.flags());
     }
     build(&builder, vec![path.into()])
@@ -135,32 +156,42 @@ fn flag(object: &Value, name: &str, absent: bool) -> bool {
 }
 
 /// The `type` of a part of the tokenizer, where it is more than one kind can have.
-fn kind(part: &Value) -> &str {
-    part.get("type").and_then(Value::as_str).unwrap_or("unnamed")
+fn kind(part: &Value) -> String {
+    name(part.get("type"))
 }
 
-fn refuse_other_kinds(parsed: &TokenizerJson) -> Result<(), String> {
-    // Files of early versions of tokenizers do not name the model's type.
+fn name(kind: Option<&Value>) -> String {
+    told(kind.and_then(Value::as_str).unwrap_or("unnamed"))
+}
+
+fn refuse_other_kinds(parsed: &Kinds) -> Result<(), String> {
     let model = &parsed.model;
-    let model_kind = model.get("type").map_or("BPE", |_| kind(model));
-    if model_kind != "BPE" {
-        return Err(format!("model type {model_kind} is not supported, only byte-level BPE is"));
+    // Files of early versions of tokenizers do not name the model's type.
+    if let Some(Part(found)) = &model.r#type
+        && found != "BPE"
+    {
+        let found = name(Some(found));
+        return Err(format!("model type {found} is not supported, only byte-level BPE is"));
     }
-    if flag(model, "byte_fallback", false) || flag(model, "ignore_merges", false) {
+    let is_set = |part: &Option<Part>| part.as_ref().is_some_and(|part| part.0 == true);
+    if is_set(&model.byte_fallback) || is_set(&model.ignore_merges) {
         return Err("byte_fallback and ignore_merges are not supported".into());
     }
-    if model.get("dropout").and_then(Value::as_f64).is_some_and(|dropout| dropout != 0.0) {
+    if model.dropout.as_ref().is_some_and(|dropout| dropout.0.as_f64().is_some_and(|p| p != 0.0)) {
         return Err("BPE dropout is not supported".into());
     }
-    for affix in ["continuing_subword_prefix", "end_of_word_suffix"] {
-        if model.get(affix).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+    for (affix, found) in [
+        ("continuing_subword_prefix", &model.continuing_subword_prefix),
+        ("end_of_word_suffix", &model.end_of_word_suffix),
+    ] {
+        if found.as_ref().is_some_and(|f| f.0.as_str().is_some_and(|text| !text.is_empty())) {
             return Err(format!("{affix} is not supported"));
         }
     }
-    if let Some(normalizer) = &parsed.normalizer {
+    if let Some(Part(normalizer)) = &parsed.normalizer {
         return Err(format!("normalizer {} is not supported", kind(normalizer)));
     }
-    match &parsed.pre_tokenizer {
+    match parsed.pre_tokenizer.as_ref().map(|part| &part.0) {
         Some(pre) if kind(pre) == "ByteLevel" => {
             if !flag(pre, "use_regex", true) {
                 return Err("pre_tokenizer without GPT-2's regex is not supported".into());
@@ -174,12 +205,12 @@ fn refuse_other_kinds(parsed: &TokenizerJson) -> Result<(), String> {
         }
         None => return Err("there is no ByteLevel pre_tokenizer".into()),
     }
-    if let Some(decoder) = &parsed.decoder
+    if let Some(Part(decoder)) = &parsed.decoder
         && kind(decoder) != "ByteLevel"
     {
         return Err(format!("decoder {} is not supported, only ByteLevel is", kind(decoder)));
     }
-    match &parsed.post_processor {
+    match parsed.post_processor.as_ref().map(|part| &part.0) {
         Some(post) if !adds_nothing(post) => {
             Err(format!("post_processor {} that adds tokens is not supported", kind(post)))
         }
@@ -190,7 +221,7 @@ fn refuse_other_kinds(parsed: &TokenizerJson) -> Result<(), String> {
 /// Whether a post-processor leaves the ids as they are: ByteLevel moves offsets only, and
 /// transformers 5 writes a template of nothing but the text.
 fn adds_nothing(post: &Value) -> bool {
-    match kind(post) {
+    match &*kind(post) {
         "ByteLevel" => true,
         "TemplateProcessing" => post
             .get("single")
@@ -209,8 +240,8 @@ fn from_vocab_and_merges(
     vocab_path: PathBuf,
     merges_path: PathBuf,
 ) -> Result<TokenizerSection, ConvertError> {
-    let vocab: BTreeMap<String, u32> = parse_json(&vocab_path)?;
-    let merges = read_text(&merges_path)?;
+    let Vocabulary(vocab) = parse_json(&vocab_path, MAX_TOKENIZER)?;
+    let merges = read_text(&merges_path, MAX_TOKENIZER)?;
     let mut builder = TokenizerBuilder::new();
     for (token, id) in &vocab {
         builder.token(token, *id);
@@ -236,7 +267,7 @@ fn build(
     files: Vec<PathBuf>,
 ) -> Result<TokenizerSection, ConvertError> {
     let refuse = |cause: String| ConvertError::Tokenizer { path: files[0].clone(), cause };
-    let bytes = builder.build().map_err(|error| refuse(error.to_string()))?;
+    let bytes = builder.build().map_err(|error| refuse(cause(&error.to_string())))?;
     let view = TokenizerView::new(&bytes).map_err(|error| refuse(error.to_string()))?;
     view.verify().map_err(|error| refuse(error.to_string()))?;
     let vocab_size = view.vocab_size();
@@ -254,7 +285,7 @@ fn add_beside(
     let mut added: BTreeMap<String, (u32, AddedFlags)> = BTreeMap::new();
     let older = folder.join("added_tokens.json");
     if older.exists() {
-        let tokens: BTreeMap<String, u32> = parse_json(&older)?;
+        let Vocabulary(tokens) = parse_json(&older, MAX_INDEX)?;
         added.extend(tokens.into_iter().map(|(t, id)| (t, (id, AddedFlags::NORMALIZED))));
         files.push(older);
     }
@@ -276,7 +307,7 @@ fn add_beside(
             #[serde(default)]
             added_tokens_decoder: BTreeMap<u32, Described>,
         }
-        let parsed: TokenizerConfig = parse_json(&config)?;
+        let parsed: TokenizerConfig = parse_json(&config, MAX_INDEX)?;
         builder.add_prefix_space(parsed.add_prefix_space);
         for (id, token) in parsed.added_tokens_decoder {
             let set = |name| token.rest.get(name).and_then(Value::as_bool).unwrap_or(false);

@@ -5,6 +5,7 @@ mod branches;
 mod decoding;
 mod golden_forward;
 
+mod limits;
 mod lookup;
 mod loss;
 mod overflow;

@@ -65,11 +65,15 @@ pub enum Command {
 }
 
 /// Which model.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ModelArgs {
     /// Model file (.pgpt) [default: the bundled model]
     #[arg(short, long, value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// Read the file into memory instead of mapping it: for one that may be changed or shortened
+    /// meanwhile, or that lies where reading may fail
+    #[arg(long)]
+    pub no_mmap: bool,
 }
 
 /// How to run it. None of these but --kv, --window and --keep changes the text.

@@ -17,6 +17,7 @@ use crate::args::{ModelArgs, RunArgs};
 use crate::embedded;
 
 const COPY_AGAIN: &str = "copy or convert the model again";
+const HUGE_PAGES: &str = "--huge-pages";
 
 /// The bytes of a model, where they are.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Model {
     /// The model that the command line names.
     pub fn open(args: &ModelArgs) -> Result<Self> {
         match &args.model {
-            Some(path) => Self::map(path),
+            Some(path) => Self::load(path, args.no_mmap.then_some("--no-mmap")),
             None => Self::bundled(),
         }
     }
@@ -53,21 +54,25 @@ impl Model {
                 copy.bytes_mut().copy_from_slice(model.bytes());
                 copy
             });
-            return Self::copied(model.name, copy);
+            return Self::copied(model.name, HUGE_PAGES, copy);
         };
-        Self::load(path, run)
+        Self::load(path, copied_by(args, run))
     }
 
-    /// A model file of this name, for running it; not yet checked.
-    pub fn load(path: &Path, run: &RunArgs) -> Result<Self> {
+    /// A model file of this name, not yet checked; `copied_by` is the option that wants it copied
+    /// into memory, if one does.
+    pub fn load(path: &Path, copied_by: Option<&'static str>) -> Result<Self> {
         // Mapped first in any case, for its errors; read then, not copied from the map, which would
-        // have the whole file in RAM twice.
+        // have the whole file in RAM twice, and end the program where the file has been shortened.
         let model = Self::map(path)?;
-        if run.huge_pages { Self::copied(model.name, HugePages::read(path)) } else { Ok(model) }
+        match copied_by {
+            Some(option) => Self::copied(model.name, option, HugePages::read(path)),
+            None => Ok(model),
+        }
     }
 
-    fn copied(name: String, copy: io::Result<HugePages>) -> Result<Self> {
-        let copy = copy.map_err(|error| anyhow!("{name}: --huge-pages: {error}; leave it out"))?;
+    fn copied(name: String, option: &str, copy: io::Result<HugePages>) -> Result<Self> {
+        let copy = copy.map_err(|error| anyhow!("{name}: {option}: {error}; leave it out"))?;
         Ok(Self { name, bytes: Bytes::Copied(copy) })
     }
 
@@ -79,7 +84,7 @@ impl Model {
     }
 
     /// A model file of this name, not yet checked.
-    pub fn map(path: &Path) -> Result<Self> {
+    fn map(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         if path.is_dir() {
             bail!("{name}: {}", about_directory(path));
@@ -183,6 +188,11 @@ impl Model {
         let text = self.weights()?.metadata().map_err(|error| self.format_error(&error))?;
         Ok(serde_json::from_str(text).unwrap_or_default())
     }
+}
+
+/// The option that wants the file in memory.
+pub fn copied_by(args: &ModelArgs, run: &RunArgs) -> Option<&'static str> {
+    if run.huge_pages { Some(HUGE_PAGES) } else { args.no_mmap.then_some("--no-mmap") }
 }
 
 fn about_directory(path: &Path) -> String {

@@ -33,6 +33,17 @@ pub fn write(text: &str) -> Result<()> {
     write_bytes(text.as_bytes())
 }
 
+/// [`write()`], for text that a model wrote, or a stranger: a terminal must not take orders from it,
+/// so there control characters but line breaks and tabs show as `\u{fffd}`. Elsewhere all stay.
+pub fn write_foreign(text: &str) -> Result<()> {
+    if io::stdout().is_terminal() { write(&without_controls(text)) } else { write(text) }
+}
+
+fn without_controls(text: &str) -> String {
+    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars().map(|c| if harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
 /// [`write()`], for what is not text.
 pub fn write_bytes(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
@@ -64,4 +75,19 @@ pub fn error(error: &anyhow::Error) {
     let text: String =
         format!("{error:#}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     note(format_args!("{label} {text}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_takes_no_orders_from_a_text() {
+        // A title, a clipboard, a cleared screen; C1 controls and DEL.
+        let text = "a\x1b]0;title\x07b\x1b]52;c;eA==\x07c\x1b[2Jd\u{9b}2J\x7f\x08\r\n\tß 日本";
+        let shown = without_controls(text);
+        assert!(shown.chars().all(|c| !c.is_control() || c == '\n' || c == '\t'), "{shown:?}");
+        assert!(shown.ends_with("\n\tß 日本"), "{shown:?}");
+        assert_eq!(shown.chars().count(), text.chars().count());
+    }
 }

@@ -278,6 +278,10 @@ mod tests {
         assert_eq!(kept(SamplingOptions { min_p: 0.3, ..neutral() }), [1, 3, 4]);
         assert_eq!(kept(SamplingOptions { min_p: 1.0, ..neutral() }), [1]);
         assert_eq!(kept(SamplingOptions { top_p: 1e-9, ..neutral() }), [1]);
+        // So little that 1 − p is 1: also of one, or of many alike, one stays.
+        for top_k in [0, 1, 2] {
+            assert_eq!(kept(SamplingOptions { top_k, top_p: 1e-20, ..neutral() }), [1]);
+        }
         // The entropy is 1.33, −ln p 3.66, 0.66, 2.66, 1.66, 1.66, 4.66: 3 and 4 are nearest.
         assert_eq!(kept(SamplingOptions { typical_p: 0.01, ..neutral() }), [3, 4]);
         assert_eq!(kept(SamplingOptions { typical_p: 0.38, ..neutral() }), [1, 3, 4]);

@@ -26,6 +26,7 @@ use crate::workspace::SessionOptions;
 #[derive(Debug)]
 pub struct Generator<'m, 'o> {
     options: DecodingOptions<'o>,
+    max_prompt: usize,
     /// Most tokens of a text, prompt and new ones.
     max_text: usize,
     memory: Memory<'m>,
@@ -185,7 +186,7 @@ impl<'m, 'o> Generator<'m, 'o> {
         };
         let ends = [(0, StopReason::Interrupted); SessionOptions::MAX_BRANCHES];
         let results = Results { prompt: 0, count: 0, ends };
-        Ok(Self { options: *options, max_text: sizes.max_text, memory, results })
+        Ok(Self { options: *options, max_prompt, max_text: sizes.max_text, memory, results })
     }
 
     /// The options.
@@ -201,7 +202,7 @@ impl<'m, 'o> Generator<'m, 'o> {
     /// other strategies leave the prompt.
     ///
     /// # Errors
-    /// If the text is empty, longer than the generator or the context allows (which depends on
+    /// If the text is empty, longer than `max_prompt` or the context allows (which depends on
     /// [`DecodingOptions::overflow`]), or read already; if
     /// the session was made for fewer branches or threads; if no token can be chosen.
     ///
@@ -242,9 +243,9 @@ impl<'m, 'o> Generator<'m, 'o> {
             return Err(DecodingError::Conflict { name: "new_tokens", reason }.into());
         }
         (self.results.prompt, self.results.count) = (text.len(), 0);
-        // There must be room for a token behind it.
         let wanted = self.options.max_new_tokens.saturating_sub(new_tokens);
-        let max = self.max_text - usize::from(wanted > 0);
+        // Also one token more leaves no room for all that may follow.
+        let max = self.max_prompt.saturating_add(new_tokens).min(self.max_text);
         if text.len() > max {
             let (name, value) = ("tokens of the prompt", text.len());
             return Err(crate::error::CapacityError::Option { name, value, max }.into());

@@ -157,7 +157,7 @@ mod tests {
         use crate::args::{ModelArgs, RunArgs};
         use crate::engine::Engine;
 
-        let model = Model::open(&ModelArgs { model: None }).unwrap();
+        let model = Model::open(&ModelArgs::default()).unwrap();
         let twin = float_twin(&model).unwrap();
         let file = twin.weights().unwrap();
         assert_eq!(file.config(), model.weights().unwrap().config());

@@ -14,7 +14,7 @@ use crate::bench::{
     float_twin_bytes, table,
 };
 use crate::machine::{self, Readings, Sensors};
-use crate::model::Model;
+use crate::model::{Model, copied_by};
 use crate::plot::{self, PlotPath};
 use crate::{interrupt, outfile, output, units};
 
@@ -74,7 +74,8 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let model = Model::open_to_run(&args.model, &args.run)?;
     let subject = Subject::new(&model, &args.run, start)?;
     let start = Instant::now();
-    let file = args.baseline.as_deref().map(|path| Model::load(path, &args.run)).transpose()?;
+    let copied = copied_by(&args.model, &args.run);
+    let file = args.baseline.as_deref().map(|path| Model::load(path, copied)).transpose()?;
     let mut baseline =
         file.as_ref().map(|model| Subject::new(model, &args.run, start)).transpose()?;
     let task = task(args, &subject, baseline.as_ref())?;

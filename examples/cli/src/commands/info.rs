@@ -129,7 +129,7 @@ pub fn run(args: &InfoArgs) -> Result<Outcome> {
     if args.json {
         output::json(&report)?;
     } else {
-        output::write(&text(&report))?;
+        output::write_foreign(&text(&report))?;
     }
     Ok(Outcome::Done)
 }

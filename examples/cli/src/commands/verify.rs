@@ -40,7 +40,7 @@ struct Report {
 
 pub fn run(args: &VerifyArgs) -> Result<Outcome> {
     let path = args.file.clone().or_else(|| args.model.model.clone());
-    let model = Model::open(&ModelArgs { model: path })?;
+    let model = Model::open(&ModelArgs { model: path, ..args.model.clone() })?;
     let file = model.weights()?;
     file.verify().map_err(|error| model.format_error(&error))?;
     let report = Report {

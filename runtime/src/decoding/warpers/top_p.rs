@@ -11,7 +11,8 @@ pub(super) fn keep(top_p: f32, list: &mut Shortlist<'_>) {
     let allowed = (1.0 - f64::from(top_p)) * total;
     // Those below their share of what may go, go in any case: no need to sort them.
     let share = allowed / n as f64;
-    let (kept, mut dropped) = list.partition(|w| f64::from(w) > share);
+    // The most probable ones, of weight 1, stay: where all are alike that is a share as well.
+    let (kept, mut dropped) = list.partition(|w| w >= 1.0 || f64::from(w) > share);
     list.len = kept;
     list.candidates[..kept].sort_unstable_by(by_value);
     let weights = list.weigh().1;

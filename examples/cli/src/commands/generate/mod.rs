@@ -409,7 +409,7 @@ impl Job<'_> {
             }
             let line = format!("{before}{}", sequence.text);
             let end = if line.ends_with('\n') { "" } else { "\n" };
-            output::write(&format!("{line}{end}"))?;
+            output::write_foreign(&format!("{line}{end}"))?;
         }
         Ok(())
     }

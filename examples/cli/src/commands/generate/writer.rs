@@ -73,7 +73,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         self.at_line_start = piece.ends_with('\n');
-        output::write(piece)
+        output::write_foreign(piece)
     }
 
     fn print_steps(&mut self, end: bool) {

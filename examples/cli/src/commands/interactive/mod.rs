@@ -160,8 +160,9 @@ fn say(
         conversation.add(&format!("{prefix}{line}{}", args.in_suffix))?;
     }
     interrupt::begin_work();
-    let answer = conversation
-        .answer(settings, model, |piece| if args.json { Ok(()) } else { output::write(piece) });
+    let answer = conversation.answer(settings, model, |piece| {
+        if args.json { Ok(()) } else { output::write_foreign(piece) }
+    });
     interrupt::begin_waiting();
     let answer = answer?;
     if args.json {

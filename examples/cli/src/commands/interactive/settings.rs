@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn one_option_changes_and_the_others_stay() {
-        let model = Model::open(&ModelArgs { model: None }).unwrap();
+        let model = Model::open(&ModelArgs::default()).unwrap();
         let mut found =
             settings(&["-n", "7", "--strategy", "greedy", "--ignore-eos", "--logit-bias", "5=-1"]);
         let session = SessionOptions::new(model.weights().unwrap().config());
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_option_and_change_nothing() {
-        let model = Model::open(&ModelArgs { model: None }).unwrap();
+        let model = Model::open(&ModelArgs::default()).unwrap();
         let session = SessionOptions::new(model.weights().unwrap().config());
         let mut found = settings(&[]);
         let before = found.describe(&model).unwrap();

@@ -1,0 +1,10 @@
+//! Input: a `.pgpt` file. Whatever opens must verify or be refused, and run.
+#![no_main]
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+
+fuzz_target!(|data: &[u8]| pocketgpt_fuzz::run::open_and_run(data));
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    pocketgpt_fuzz::file::mutate(data, size, max_size, seed, fuzzer_mutate)
+});
