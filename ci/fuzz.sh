@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${1:-30}
 [ $# -eq 0 ] || shift
-targets=${*:-open_and_run checkpoint tokenizer sampling}
+targets=${*:-open_and_run checkpoint tokenizer sampling saved_session}
 
 TARGET=$(rustc -vV | sed -n 's/^host: //p')
 case $TARGET in

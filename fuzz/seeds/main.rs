@@ -9,8 +9,9 @@ use std::{env, fs};
 use pocketgpt_fuzz::checkpoint;
 use pocketgpt_fuzz::file::{Fill, random_file, random_tokenizer, seal};
 use pocketgpt_fuzz::numbers::Numbers;
-use pocketgpt_fuzz::tokenizer;
+use pocketgpt_fuzz::{saved, tokenizer};
 use pocketgpt_quantize::source::SourceDtype;
+use pocketgpt_runtime::{KvType, Overflow};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
 
@@ -22,17 +23,18 @@ fn main() {
     let folder = Path::new(&folder);
     let write = |target: &str, name: &str, bytes: &[u8]| {
         let folder = folder.join(target);
-        fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(name), bytes)).unwrap_or_else(
-            |error| {
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(folder.join(name), bytes))
+            .unwrap_or_else(|error| {
                 eprintln!("error: {}: {error}", folder.display());
                 std::process::exit(1);
-            },
-        );
+            });
     };
     files(&|name, bytes| write("open_and_run", name, bytes));
     checkpoints(&|name, bytes| write("checkpoint", name, bytes));
     tokenizers(&|name, bytes| write("tokenizer", name, bytes));
     options(&|name, bytes| write("sampling", name, bytes));
+    sessions(&|name, bytes| write("saved_session", name, bytes));
 }
 
 fn put(bytes: &mut [u8], at: usize, value: u64) {
@@ -89,7 +91,8 @@ fn files(write: Write<'_>) {
 }
 
 fn tokenizers(write: Write<'_>) {
-    let texts = ["Once upon a time", "it's <|endoftext|> 1\u{a0}234 ß日本\n\n  x", "", "\u{301}👍🏽 '"];
+    let texts =
+        ["Once upon a time", "it's <|endoftext|> 1\u{a0}234 ß日本\n\n  x", "", "\u{301}👍🏽 '"];
     for (i, text) in texts.iter().cycle().take(12).enumerate() {
         let section = random_tokenizer(&mut Numbers::new(i as u64));
         write(&format!("whole-{i:02}"), &tokenizer::input(text, &section));
@@ -99,7 +102,9 @@ fn tokenizers(write: Write<'_>) {
         let at = 64 + 1024 + 4 * i;
         wild[at..at + 4].copy_from_slice(&(u32::MAX - i as u32).to_le_bytes());
         write(&format!("offsets-{i:02}"), &tokenizer::input(text, &wild));
-        let tables = 64 + 1024 + 8 * (u32::from_le_bytes(section[8..12].try_into().expect("four")) as usize + 1);
+        let tables = 64
+            + 1024
+            + 8 * (u32::from_le_bytes(section[8..12].try_into().expect("four")) as usize + 1);
         let mut wild = section;
         wild[tables..].fill(0);
         write(&format!("zero-merges-{i:02}"), &tokenizer::input(text, &wild));
@@ -116,6 +121,36 @@ fn options(write: Write<'_>) {
             .map(|_| if few { (random.next() % 4) as u8 } else { random.next() as u8 })
             .collect();
         write(&format!("any-{seed:02}"), &bytes);
+    }
+}
+
+/// Sessions at every kind of position, and headers that claim what is not there (the shape of
+/// CVE-2026-43629).
+fn sessions(write: Write<'_>) {
+    let mut whole = Vec::new();
+    for kv in [KvType::F32, KvType::F16, KvType::Q8] {
+        for overflow in Overflow::ALL {
+            for (window, count) in [(8, 0), (8, 3), (8, 8), (5, 7), (8, 11), (5, 40)] {
+                if overflow == Overflow::Stop && count > 8 {
+                    continue;
+                }
+                whole = saved::saved(kv, overflow, window, count);
+                write(&format!("{kv}-{overflow}-{window}-{count}"), &whole);
+            }
+        }
+    }
+    for (at, value) in [
+        (36, 1 << 31),
+        (48, u64::from(u32::MAX)),
+        (52, 1 << 20),
+        (56, 1 << 63),
+        (64, 1 << 62),
+        (72, 41),
+    ] {
+        let mut bytes = whole.clone();
+        put(&mut bytes, at, value);
+        saved::seal(&mut bytes);
+        write(&format!("claims-{at}"), &bytes);
     }
 }
 
@@ -222,10 +257,16 @@ fn checkpoints(write: Write<'_>) {
     }
     // Offsets that overlap, are backwards, or wrap; shapes whose product wraps.
     for (name, tensor) in [
-        ("overlap", r#"{"dtype":"F16","shape":[4],"data_offsets":[0,8]},"b":{"dtype":"F16","shape":[4],"data_offsets":[4,12]}"#),
+        (
+            "overlap",
+            r#"{"dtype":"F16","shape":[4],"data_offsets":[0,8]},"b":{"dtype":"F16","shape":[4],"data_offsets":[4,12]}"#,
+        ),
         ("backwards", r#"{"dtype":"F16","shape":[4],"data_offsets":[8,0]}"#),
         ("wraps", r#"{"dtype":"F16","shape":[9223372036854775808,2],"data_offsets":[0,0]}"#),
-        ("far", r#"{"dtype":"F16","shape":[4],"data_offsets":[18446744073709551607,18446744073709551615]}"#),
+        (
+            "far",
+            r#"{"dtype":"F16","shape":[4],"data_offsets":[18446744073709551607,18446744073709551615]}"#,
+        ),
         ("deep", &format!("{}{}", "[".repeat(4000), "]".repeat(4000))),
     ] {
         let header = format!(r#"{{"wte.weight":{tensor}}}"#);
@@ -239,7 +280,11 @@ fn checkpoints(write: Write<'_>) {
         ("merge-empty", r#"["h","e"]"#, r#"["",""]"#),
         ("id-far", r#""he":256"#, r#""he":2097151"#),
         ("id-out", r#""he":256"#, r#""he":4294967295"#),
-        ("deep", r#""unk_token":null"#, &format!(r#""unk_token":{}{}"#, "[".repeat(400), "]".repeat(400))),
+        (
+            "deep",
+            r#""unk_token":null"#,
+            &format!(r#""unk_token":{}{}"#, "[".repeat(400), "]".repeat(400)),
+        ),
     ] {
         assert!(tokenizer.contains(from), "{from}");
         write(&format!("tokenizer-{name}"), &join(&config, &tokenizer.replace(from, to), &half));

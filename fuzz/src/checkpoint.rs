@@ -94,7 +94,9 @@ pub fn mutate(
     let header = weights.first_chunk::<8>().map_or(0, |len| u64::from_le_bytes(*len));
     let header_end = (8 + header.min(1 << 20) as usize).min(weights.len());
     let (mut part, tail) = match which {
-        2 if random.below(8) != 0 => (files[2][8.min(header_end)..header_end].to_vec(), files[2][header_end..].to_vec()),
+        2 if random.below(8) != 0 => {
+            (files[2][8.min(header_end)..header_end].to_vec(), files[2][header_end..].to_vec())
+        }
         2 => (std::mem::take(&mut files[2]), vec![]),
         other => (std::mem::take(&mut files[other]), vec![]),
     };
@@ -109,11 +111,8 @@ pub fn mutate(
             part.truncate(len);
         }
     }
-    files[which] = if whole {
-        [&(part.len() as u64).to_le_bytes()[..], &part, &tail].concat()
-    } else {
-        part
-    };
+    files[which] =
+        if whole { [&(part.len() as u64).to_le_bytes()[..], &part, &tail].concat() } else { part };
     let joined = join([&files[0], &files[1], &files[2]]);
     let len = joined.len().min(max_size);
     data[..len].copy_from_slice(&joined[..len]);
@@ -144,8 +143,23 @@ fn edit_number(text: &mut Vec<u8>, random: &mut Numbers) {
 /// A piece of JSON where a quote or a bracket begins another, or a piece taken out.
 fn edit_json(text: &mut Vec<u8>, random: &mut Numbers) {
     const PIECES: [&str; 18] = [
-        "null", "true", "[]", "{}", "\"\"", "[[[[[[[[", "\"a\":", ",", "\"\\u0000\"", "\"\\ud800\"",
-        "\"F16\"", "\"BF16\"", "\"I8\"", "[18446744073709551615,2]", "[0]", "-0.0", "\"Ġ\"",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "\"\"",
+        "[[[[[[[[",
+        "\"a\":",
+        ",",
+        "\"\\u0000\"",
+        "\"\\ud800\"",
+        "\"F16\"",
+        "\"BF16\"",
+        "\"I8\"",
+        "[18446744073709551615,2]",
+        "[0]",
+        "-0.0",
+        "\"Ġ\"",
         "[\"a\",\"b\"]",
     ];
     let at: Vec<usize> = (0..text.len())

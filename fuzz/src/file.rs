@@ -155,9 +155,9 @@ fn sound(entry: &TensorEntry, tensor: &mut [u8], random: &mut Numbers) {
             }
         }
         // The upper byte of a small number, of either sign.
-        Encoding::F16 => tensor
-            .chunks_exact_mut(2)
-            .for_each(|chunk| chunk.copy_from_slice(&[0x55, if number() < 0.0 { 0xa8 } else { 0x28 }])),
+        Encoding::F16 => tensor.chunks_exact_mut(2).for_each(|chunk| {
+            chunk.copy_from_slice(&[0x55, if number() < 0.0 { 0xa8 } else { 0x28 }])
+        }),
         Encoding::Q8 | Encoding::Q4 => {
             tensor.fill_with(|| ((number() * 60.0) as i8) as u8);
             let record = tensor.len() / (entry.rows as usize).div_ceil(16);

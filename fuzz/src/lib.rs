@@ -9,4 +9,5 @@ pub mod file;
 pub mod numbers;
 pub mod run;
 pub mod sampling;
+pub mod saved;
 pub mod tokenizer;

@@ -1,9 +1,9 @@
 //! Open, look at everything, decode: what a program does with a file that somebody sent.
 
-use pocketgpt_runtime::isa::Isa;
-use pocketgpt_runtime::kernels::Kernels;
 use pocketgpt_runtime::KvType;
 use pocketgpt_runtime::format::WeightFile;
+use pocketgpt_runtime::isa::Isa;
+use pocketgpt_runtime::kernels::Kernels;
 use pocketgpt_runtime::memory::Line;
 use pocketgpt_runtime::model::Gpt2;
 use pocketgpt_runtime::parallel::Serial;

@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use pocketgpt_runtime::Overflow;
 use pocketgpt_runtime::config::{Activation, Gpt2Config};
 use pocketgpt_runtime::decoding::{
-    BeamOptions, Candidate, Context, ContrastiveOptions, Continuation, Contrast, DecodingOptions,
+    BeamOptions, Candidate, Context, Continuation, Contrast, ContrastiveOptions, DecodingOptions,
     Distribution, EarlyStopping, Sampler, SamplingOptions, SequenceBias, Stage, StopCriterion,
     Strategy,
 };
@@ -42,8 +43,18 @@ impl Number {
             Self::Small(n) => f32::from(n) / 16.0,
             Self::Unit(n) => f32::from(n) / 255.0,
             Self::Special(n) => [
-                0.0, -0.0, 1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN,
-                f32::MIN_POSITIVE, f32::from_bits(1), f32::EPSILON, -f32::EPSILON,
+                0.0,
+                -0.0,
+                1.0,
+                f32::NAN,
+                f32::INFINITY,
+                f32::NEG_INFINITY,
+                f32::MAX,
+                f32::MIN,
+                f32::MIN_POSITIVE,
+                f32::from_bits(1),
+                f32::EPSILON,
+                -f32::EPSILON,
             ][usize::from(n) % 12],
         }
     }
@@ -218,6 +229,11 @@ pub fn run(input: &Input) {
         sequence_bias: &biases,
         stop: Some(&stop),
         prompt_lookup_num_tokens: input.prompt_lookup_num_tokens.usize(),
+        // A text that goes on takes memory for all of it, so not with any numbers.
+        overflow: match input.max_new_tokens.usize().max(input.max_prompt.usize()) {
+            ..1000 => Overflow::ALL[usize::from(input.window / 64) % 3],
+            _ => Overflow::Stop,
+        },
         seed: input.seed,
     };
     let text: Vec<u32> = input.text.iter().map(|&t| u32::from(t) % (VOCAB as u32 + 1)).collect();

@@ -71,7 +71,8 @@ pub fn mutate(
     if bytes.len() < 2 {
         bytes.resize(2, 0);
     }
-    let mut section = bytes.split_off((2 + usize::from(u16::from_le_bytes([bytes[0], bytes[1]]))).min(bytes.len()));
+    let mut section = bytes
+        .split_off((2 + usize::from(u16::from_le_bytes([bytes[0], bytes[1]]))).min(bytes.len()));
     let mut text = bytes.split_off(2);
     let libfuzzer = |bytes: &mut Vec<u8>, most: usize| {
         let len = bytes.len();
@@ -84,8 +85,22 @@ pub fn mutate(
         3 => {
             // White space, classes and edges that the pre-tokenizer knows, in any order.
             const PARTS: [&str; 16] = [
-                " ", "\n", "'s", "'", "it", "1", "\u{a0}", "ß", "日本", "\u{301}", "👍🏽", "<|endoftext|>",
-                "<|end", "_", "!?", "\u{2003}",
+                " ",
+                "\n",
+                "'s",
+                "'",
+                "it",
+                "1",
+                "\u{a0}",
+                "ß",
+                "日本",
+                "\u{301}",
+                "👍🏽",
+                "<|endoftext|>",
+                "<|end",
+                "_",
+                "!?",
+                "\u{2003}",
             ];
             for _ in 0..=random.below(6) {
                 let at = random.below(text.len() + 1);
@@ -99,7 +114,11 @@ pub fn mutate(
             for _ in 0..=random.below(4) {
                 if section.len() >= 4 {
                     // Offsets and merges in the middle matter as much as the header.
-                    let at = if random.below(3) == 0 { 4 * random.below(6) } else { random.below(section.len() - 3) };
+                    let at = if random.below(3) == 0 {
+                        4 * random.below(6)
+                    } else {
+                        random.below(section.len() - 3)
+                    };
                     let word = random.word() >> random.pick(&[0, 0, 16, 24]);
                     if at + 4 <= section.len() {
                         section[at..at + 4].copy_from_slice(&word.to_le_bytes());
@@ -110,7 +129,14 @@ pub fn mutate(
         _ => section = random_tokenizer(&mut random),
     }
     if section.len() >= 64 && random.below(8) != 0 {
-        let word = |at: usize| u64::from(u32::from_le_bytes([section[at], section[at + 1], section[at + 2], section[at + 3]]));
+        let word = |at: usize| {
+            u64::from(u32::from_le_bytes([
+                section[at],
+                section[at + 1],
+                section[at + 2],
+                section[at + 3],
+            ]))
+        };
         let tables = 64 + 1024 + 8 * (word(8) + 1) + 8 * word(12) + 8 * word(16);
         if let Some(blob) = (section.len() as u64).checked_sub(tables) {
             section[20..24].copy_from_slice(&(blob as u32).to_le_bytes());
