@@ -17,9 +17,9 @@ use std::vec::Vec;
 use crate::parallel::{MAX_THREADS, Parallel};
 
 /// Looks at the epoch this often before it yields: some 20 µs.
-const SPINS: u32 = 1000;
+const SPINS: u32 = if cfg!(miri) { 2 } else { 1000 };
 /// Yields this often before it parks.
-const YIELDS: u32 = 100;
+const YIELDS: u32 = if cfg!(miri) { 2 } else { 100 };
 
 type Job = *const (dyn Fn(usize) + Sync);
 
@@ -276,6 +276,23 @@ mod tests {
             scatter(&pool, counts.iter_mut(), |count| *count += 1);
         }
         assert_eq!(counts, [5000; 16]);
+    }
+
+    /// Short enough to be run under Miri with many schedules.
+    #[test]
+    fn a_few_jobs_between_spinning_and_parking() {
+        let pool = ThreadPool::new(3).unwrap();
+        let mut parts = [0u32; 3];
+        for i in 0..4 {
+            scatter(&pool, parts.iter_mut(), |part| *part += 1);
+            // They park now and then, at once or in the middle of the next job.
+            (0..3 * i).for_each(|_| thread::yield_now());
+        }
+        assert_eq!(parts, [4; 3]);
+        let result = catch_unwind(AssertUnwindSafe(|| pool.run(&|_| panic!("on purpose"))));
+        assert!(result.is_err());
+        scatter(&pool, parts.iter_mut(), |part| *part += 1);
+        assert_eq!(parts, [5; 3]);
     }
 
     #[test]

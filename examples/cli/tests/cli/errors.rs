@@ -87,6 +87,34 @@ fn a_fifo_is_refused_and_not_waited_for() {
     fails(&["info", "-m", path.to_str().unwrap()], &path, "not a regular file");
 }
 
+/// A model in memory goes on when its file is shortened; a map would end the program.
+#[cfg(unix)]
+#[test]
+fn without_a_map_a_shortened_file_does_no_harm() {
+    use std::io::{Read, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.pgpt");
+    fs::write(&path, MODEL).unwrap();
+    let file = path.to_str().unwrap();
+    let text =
+        |args: &[&str]| run(&[&["generate", "-n", "5", "-m", file, "x"], args].concat()).ok();
+    assert_eq!(text(&["--no-mmap"]), text(&[]));
+    run(&["verify", "--no-mmap", file]).ok();
+
+    let mut command = command(&["interactive", "--quiet", "-n", "5", "--no-mmap", "-m", file]);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"once\n").unwrap();
+    // The first bytes of the answer say that the model is open.
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    fs::File::create(&path).unwrap();
+    input.write_all(b"and then\n").unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
+}
+
 #[test]
 fn verify_names_the_damaged_tensor() {
     let folder = tempfile::tempdir().unwrap();
