@@ -127,8 +127,9 @@ impl<'m, 'o> Sampler<'m, 'o> {
         Ok(logits.len())
     }
 
-    /// Elements of `scores` and of `candidates` that this takes.
-    pub(crate) fn needed(
+    /// Elements of `scores` and of `candidates` that these options take, with this vocabulary and
+    /// texts of at most so many tokens.
+    pub fn needed(
         options: &DecodingOptions<'_>,
         vocab: usize,
         text: usize,
