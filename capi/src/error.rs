@@ -4,8 +4,7 @@ use core::ffi::{CStr, c_char};
 use core::fmt::{self, Write};
 
 use pocketgpt_runtime::decoding::DecodingError;
-use pocketgpt_runtime::error::{CapacityError, FormatError};
-use pocketgpt_runtime::generate::GenerateError;
+use pocketgpt_runtime::error::{CapacityError, Error};
 use pocketgpt_runtime::tokenizer;
 
 /// What a call gives back: PGPT_OK, or what went wrong.
@@ -125,10 +124,7 @@ pub(crate) enum Failure {
         vocab_size: u32,
     },
     Isa(pocketgpt_runtime::isa::Isa),
-    Format(FormatError),
-    Capacity(CapacityError),
-    Decoding(DecodingError),
-    Tokenizing(tokenizer::CapacityError),
+    Runtime(Error),
     #[cfg(feature = "std")]
     File {
         path: std::string::String,
@@ -148,23 +144,24 @@ impl Failure {
             Self::Size { .. } => PGPT_ERROR_VERSION,
             Self::Code { .. } | Self::Option(_) => PGPT_ERROR_OPTION,
             Self::Utf8 { .. } => PGPT_ERROR_UTF8,
-            Self::Memory { .. } | Self::Tokenizing(_) => PGPT_ERROR_MEMORY,
+            Self::Memory { .. } => PGPT_ERROR_MEMORY,
             Self::NoTokenizer => PGPT_ERROR_NO_TOKENIZER,
             Self::NoTokens | Self::Token { .. } => PGPT_ERROR_TOKEN,
             Self::Isa(_) => PGPT_ERROR_ISA,
-            Self::Format(_) => PGPT_ERROR_MODEL,
-            Self::Capacity(error) => match error {
-                CapacityError::Workspace { .. } => PGPT_ERROR_MEMORY,
-                CapacityError::ContextFull { .. } | CapacityError::SlotsFull { .. } => {
-                    PGPT_ERROR_CONTEXT_FULL
+            Self::Runtime(error) => match error {
+                Error::Format(_) => PGPT_ERROR_MODEL,
+                Error::Tokenizer(_)
+                | Error::Capacity(CapacityError::Workspace { .. })
+                | Error::Decoding(DecodingError::Memory { .. }) => PGPT_ERROR_MEMORY,
+                Error::Capacity(
+                    CapacityError::ContextFull { .. } | CapacityError::SlotsFull { .. },
+                ) => PGPT_ERROR_CONTEXT_FULL,
+                Error::Capacity(CapacityError::TokenId { .. }) => PGPT_ERROR_TOKEN,
+                Error::Capacity(_)
+                | Error::Decoding(DecodingError::Option { .. } | DecodingError::Conflict { .. }) => {
+                    PGPT_ERROR_OPTION
                 }
-                CapacityError::TokenId { .. } => PGPT_ERROR_TOKEN,
-                _ => PGPT_ERROR_OPTION,
-            },
-            Self::Decoding(error) => match error {
-                DecodingError::Option { .. } | DecodingError::Conflict { .. } => PGPT_ERROR_OPTION,
-                DecodingError::Memory { .. } => PGPT_ERROR_MEMORY,
-                _ => PGPT_ERROR_DECODING,
+                Error::Decoding(_) => PGPT_ERROR_DECODING,
             },
             #[cfg(feature = "std")]
             Self::File { .. } => PGPT_ERROR_FILE,
@@ -178,11 +175,13 @@ impl Failure {
     fn needed(&self) -> usize {
         match *self {
             Self::Memory { needed, .. }
-            | Self::Capacity(CapacityError::Workspace { needed, .. })
-            | Self::Decoding(DecodingError::Memory { needed, .. })
-            | Self::Tokenizing(
-                tokenizer::CapacityError::Output { needed, .. }
-                | tokenizer::CapacityError::Scratch { needed, .. },
+            | Self::Runtime(
+                Error::Capacity(CapacityError::Workspace { needed, .. })
+                | Error::Decoding(DecodingError::Memory { needed, .. })
+                | Error::Tokenizer(
+                    tokenizer::CapacityError::Output { needed, .. }
+                    | tokenizer::CapacityError::Scratch { needed, .. },
+                ),
             ) => needed,
             _ => 0,
         }
@@ -212,10 +211,7 @@ impl fmt::Display for Failure {
                 write!(f, "token id {id} is not in the vocabulary of {vocab_size}")
             }
             Self::Isa(isa) => write!(f, "this CPU does not have {isa}"),
-            Self::Format(error) => error.fmt(f),
-            Self::Capacity(error) => error.fmt(f),
-            Self::Decoding(error) => error.fmt(f),
-            Self::Tokenizing(error) => error.fmt(f),
+            Self::Runtime(error) => error.fmt(f),
             #[cfg(feature = "std")]
             Self::File { path, error } => write!(f, "{path}: {error}"),
             #[cfg(feature = "std")]
@@ -226,28 +222,9 @@ impl fmt::Display for Failure {
     }
 }
 
-macro_rules! from {
-    ($($error:ty => $variant:ident),*) => {
-        $(impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                Self::$variant(error)
-            }
-        })*
-    };
-}
-from!(
-    FormatError => Format,
-    CapacityError => Capacity,
-    DecodingError => Decoding,
-    tokenizer::CapacityError => Tokenizing
-);
-
-impl From<GenerateError> for Failure {
-    fn from(error: GenerateError) -> Self {
-        match error {
-            GenerateError::Capacity(error) => error.into(),
-            GenerateError::Decoding(error) => error.into(),
-        }
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Runtime(error.into())
     }
 }
 

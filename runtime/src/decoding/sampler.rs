@@ -129,11 +129,7 @@ impl<'m, 'o> Sampler<'m, 'o> {
 
     /// Elements of `scores` and of `candidates` that these options take, with this vocabulary and
     /// texts of at most so many tokens.
-    pub fn needed(
-        options: &DecodingOptions<'_>,
-        vocab: usize,
-        text: usize,
-    ) -> (usize, usize) {
+    pub fn needed(options: &DecodingOptions<'_>, vocab: usize, text: usize) -> (usize, usize) {
         let seen = if options.repetition_penalty == 1.0 { 0 } else { text };
         match options.strategy {
             Strategy::Sample(_) => (vocab, vocab.max(seen)),
