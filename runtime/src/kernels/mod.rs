@@ -8,12 +8,20 @@
 //! kernel may rely on them.
 #![allow(unsafe_code)]
 
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")
+))]
 #[macro_use]
 mod table;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 pub(crate) mod aarch64;
 pub mod dst;
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")
+))]
 mod generic;
 #[cfg(feature = "bench")]
 pub mod peak;
