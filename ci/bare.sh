@@ -67,6 +67,8 @@ for_bare() (
     "$@"
 )
 
+cargo fmt --manifest-path examples/bare-metal/Cargo.toml --check
+
 # Only core is there: what needs an allocator does not build.
 for_bare cargo build --quiet --release -p pocketgpt-runtime --no-default-features \
     --target x86_64-unknown-none --target-dir "$bare" $build_std

@@ -9,6 +9,7 @@ use pocketgpt_runtime::tokenizer;
 
 /// What a call gives back: PGPT_OK, or what went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "std"), allow(dead_code, reason = "some errors need std"))]
 #[repr(i32)]
 pub enum pgpt_status {
     /// Done.

@@ -17,6 +17,9 @@ fn main() {
     println!("cargo:rerun-if-changed=link");
     println!("cargo:rerun-if-env-changed=POCKETGPT_MODEL");
     let model = std::env::var("POCKETGPT_MODEL").unwrap_or_default();
-    assert!(model.ends_with(".pgpt"), "set POCKETGPT_MODEL to the path of a .pgpt file; `make` does");
+    assert!(
+        model.ends_with(".pgpt"),
+        "set POCKETGPT_MODEL to the path of a .pgpt file; `make` does"
+    );
     println!("cargo:rerun-if-changed={model}");
 }

@@ -43,10 +43,11 @@ const FILE: &[u8; include_bytes!(env!("POCKETGPT_MODEL")).len()] =
 #[repr(C, align(64))]
 struct Aligned<T>(T);
 
-/// All memory there is. Where it is too small the error on the serial port tells what is needed.
-static SESSION: ConstStaticCell<[Line; Line::count_for(320 * 1024)]> =
+/// All memory there is: `pocketgpt plan` tells how much a model takes with the options below, and
+/// where it is too small, so does the error on the serial port.
+static SESSION: ConstStaticCell<[Line; Line::count_for(272 * 1024)]> =
     ConstStaticCell::new([Line::ZERO; _]);
-static GENERATOR: ConstStaticCell<[Line; Line::count_for(64 * 1024)]> =
+static GENERATOR: ConstStaticCell<[Line; Line::count_for(51 * 1024)]> =
     ConstStaticCell::new([Line::ZERO; _]);
 
 /// Called by the board's start-up code.
