@@ -76,15 +76,16 @@ for_bare cargo rustc --quiet --release -p pocketgpt-capi --no-default-features \
     --crate-type staticlib --target thumbv7em-none-eabihf --target-dir "$bare" $build_std
 echo "bare: the runtime builds for x86_64-unknown-none, libpocketgpt.a for thumbv7em-none-eabihf"
 
-# What ci/capi.sh builds.
-cargo build --quiet -p pocketgpt -p pocketgpt-quantize -p pocketgpt-capi
+# One by one, as users do: together they would be built with other features, anew.
+cargo build --quiet --release -p pocketgpt-quantize
+cargo build --quiet --release -p pocketgpt
 firmware() {
     board=$1 triple=$2 bits=$3 high=$4
     shift 4
     model=$bare/model-$bits.pgpt
     [ -e "$model" ] ||
-        "$target/debug/pocketgpt-quantize" convert examples/model -o "$model" --to "$bits" --quiet
-    "$target/debug/pocketgpt" generate -m "$model" --kv q8 --quiet --seed 1 -n "$TOKENS" \
+        "$target/release/pocketgpt-quantize" convert examples/model -o "$model" --to "$bits" --quiet
+    "$target/release/pocketgpt" generate -m "$model" --kv q8 --quiet --seed 1 -n "$TOKENS" \
         "Once upon a time" >"$work/expected"
     for_bare make -s -C examples/bare-metal build BOARD="$board" TARGET_DIR="$bare" \
         MODEL="$model" CARGO_FLAGS="--quiet $build_std"

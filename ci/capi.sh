@@ -15,11 +15,13 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 
-# With the profile of the tests, whose dependencies are there already.
-cargo build --quiet -p pocketgpt -p pocketgpt-quantize -p pocketgpt-capi
-library=$target/debug/libpocketgpt.a
+# One by one, as users do: together they would be built with other features, anew.
+cargo build --quiet --release -p pocketgpt-quantize
+cargo build --quiet --release -p pocketgpt
+cargo build --quiet --release -p pocketgpt-capi
+library=$target/release/libpocketgpt.a
 model=$build/model.pgpt
-"$target/debug/pocketgpt-quantize" convert examples/model -o "$model" --to q8 --quiet
+"$target/release/pocketgpt-quantize" convert examples/model -o "$model" --to q8 --quiet
 make -s -C examples/c BUILD="$build" LIB="$library" MODEL="$model" all "$build/errors"
 
 # valgrind does not know AVX-512: the library finds AVX2 there.
@@ -36,8 +38,8 @@ memcheck "$build/no_heap" "Once upon a time" >"$build/checked-no-heap"
 "$build/generate" "$model" "Once upon a time" >"$build/text"
 cmp "$build/text" "$build/checked"
 "$build/no_heap" "Once upon a time" | cmp - "$build/checked-no-heap"
-cc -std=c11 -Icapi/include -o "$build/dynamic" examples/c/generate.c -L"$target/debug" -lpocketgpt
-LD_LIBRARY_PATH=$target/debug "$build/dynamic" "$model" "Once upon a time" | cmp - "$build/text"
+cc -std=c11 -Icapi/include -o "$build/dynamic" examples/c/generate.c -L"$target/release" -lpocketgpt
+LD_LIBRARY_PATH=$target/release "$build/dynamic" "$model" "Once upon a time" | cmp - "$build/text"
 printf '#include <pocketgpt.h>\nint main() { return pgpt_version()[0] == 0; }\n' >"$build/header.cc"
 if command -v c++ >/dev/null; then
     c++ -Wall -Wextra -Werror -Icapi/include -o "$build/header" "$build/header.cc" \
@@ -46,7 +48,7 @@ if command -v c++ >/dev/null; then
 fi
 
 # It is what the command line writes, and no_heap has no heap.
-"$target/debug/pocketgpt" generate -m "$model" --quiet --seed 1 -n 100 "Once upon a time" |
+"$target/release/pocketgpt" generate -m "$model" --quiet --seed 1 -n 100 "Once upon a time" |
     cmp - "$build/text"
 valgrind "$build/no_heap" 2>&1 >/dev/null | grep -q "total heap usage: 0 allocs" ||
     { echo "capi: no_heap allocates"; exit 1; }

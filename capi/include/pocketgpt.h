@@ -277,7 +277,7 @@ typedef struct pgpt_sequence_bias {
 // What is wanted. pgpt_options_init sets everything; change what you like. Names and meanings are
 // those of Hugging Face's generation config.
 //
-// Sizes follow from it, so use the same options for pgpt_…_size and pgpt_…_new.
+// Sizes follow from it, so use the same options for pgpt_..._size and pgpt_..._new.
 typedef struct pgpt_options {
     // sizeof(pgpt_options), set by pgpt_options_init.
     size_t size;

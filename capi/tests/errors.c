@@ -36,6 +36,13 @@ static void that_(int line, int ok, const char *what) {
 }
 #define THAT(condition) that_(__LINE__, (condition) != 0, #condition)
 
+/* Exactly this many bytes, full of NaN: what is in a handle's memory must not matter. */
+static void *memory_of(size_t size) {
+    void *memory = malloc(size);
+    if (memory == NULL) exit(1);
+    return memset(memory, 0xff, size);
+}
+
 /* Bytes at a multiple of 64, or `shift` behind one. */
 static unsigned char *aligned(size_t size, size_t shift) {
     unsigned char *memory = calloc(1, size + 128);
@@ -66,7 +73,7 @@ static void files(const char *path) {
 static void models(void) {
     const void *bytes = pgpt_file_bytes(file);
     size_t length = pgpt_file_length(file), size = pgpt_model_size();
-    void *memory = malloc(size);
+    void *memory = memory_of(size);
     pgpt_model *none = (pgpt_model *)&none;
 #define OPEN(bytes, length, isa, memory, size) \
     pgpt_model_open(bytes, length, isa, memory, size, &none, &error)
@@ -106,7 +113,7 @@ static void models(void) {
 
     /* At any address, with exactly as much as was asked for. */
     for (size_t shift = 0; shift < 64; shift += 21) {
-        unsigned char *exact = (unsigned char *)malloc(size + shift) + shift;
+        unsigned char *exact = (unsigned char *)memory_of(size + shift) + shift;
         OK(pgpt_model_open(bytes, length, PGPT_ISA_BEST, exact, size, &model, &error));
     }
     OK(pgpt_model_verify(model, &error));
@@ -130,7 +137,7 @@ static void tokens(void) {
            pgpt_tokenize_size(model, "ab\xc3(", 4, &size, &error));
     OK(pgpt_tokenize_size(model, NULL, 0, &size, &error));
     OK(pgpt_tokenize_size(model, text, length, &size, &error));
-    void *memory = malloc(size);
+    void *memory = memory_of(size);
 #define TOKENIZE(text, length, special, memory, size, capacity) \
     pgpt_tokenize(model, text, length, special, memory, size, prompt, capacity, &count, &error)
     EXPECT(PGPT_ERROR_UTF8, "at byte 0", TOKENIZE("\xff", 1, 0, memory, size, 8));
@@ -222,8 +229,7 @@ static pgpt_session *session_for(const pgpt_options *options) {
     size_t size;
     pgpt_session *session;
     OK(pgpt_session_size(model, options, &size, &error));
-    /* Of malloc and not written: valgrind would see if something were read before it is. */
-    OK(pgpt_session_new(model, options, malloc(size), size, &session, &error));
+    OK(pgpt_session_new(model, options, memory_of(size), size, &session, &error));
     return session;
 }
 
@@ -241,7 +247,7 @@ static void sessions(void) {
     OK(pgpt_session_size(model, &options, &size, &error));
     OK(pgpt_session_plan(model, &options, &plan, sizeof plan, &error));
     THAT(plan.kv_bytes + plan.scratch_bytes + plan.logits_bytes + plan.branch_bytes < size);
-    void *memory = malloc(size);
+    void *memory = memory_of(size);
     EXPECT(PGPT_ERROR_MEMORY, "are needed",
            pgpt_session_new(model, &options, memory, size - 64, &session, &error));
     THAT(session == NULL);
@@ -279,10 +285,11 @@ static void sessions(void) {
     while (pgpt_session_position(session) <= 16)
         OK(pgpt_session_feed(session, NULL, prompt, 1, NULL, &error));
     EXPECT(PGPT_ERROR_ARGUMENT, "the window has slid", pgpt_session_truncate(session, 3, &error));
-    while (pgpt_session_remaining(session) > 0)
-        OK(pgpt_session_feed(session, NULL, prompt, 1, NULL, &error));
+    size_t more = pgpt_session_remaining(session) + 1;
+    uint32_t *many = calloc(more, sizeof *many);
     EXPECT(PGPT_ERROR_CONTEXT_FULL, "context is full",
-           pgpt_session_feed(session, NULL, prompt, 1, NULL, &error));
+           pgpt_session_feed(session, NULL, many, more, NULL, &error));
+    free(many);
 
     pgpt_threads *threads = (pgpt_threads *)&size;
     EXPECT(PGPT_ERROR_THREADS, "threads", pgpt_threads_new(0, &threads, &error));
@@ -302,7 +309,7 @@ static pgpt_generator *generator_for(const pgpt_options *options) {
     size_t size;
     pgpt_generator *generator;
     OK(pgpt_generator_size(model, options, &size, &error));
-    OK(pgpt_generator_new(model, options, malloc(size), size, &generator, &error));
+    OK(pgpt_generator_new(model, options, memory_of(size), size, &generator, &error));
     return generator;
 }
 
@@ -340,7 +347,7 @@ static void generators(void) {
     EXPECT(PGPT_ERROR_ARGUMENT, "model is NULL", pgpt_generator_size(NULL, &options, &size, &error));
     EXPECT(PGPT_ERROR_ARGUMENT, "options is NULL", pgpt_generator_size(model, NULL, &size, &error));
     OK(pgpt_generator_size(model, &options, &size, &error));
-    void *memory = malloc(size);
+    void *memory = memory_of(size);
     EXPECT(PGPT_ERROR_MEMORY, "are needed",
            pgpt_generator_new(model, &options, memory, size / 2, &generator, &error));
     THAT(generator == NULL);
@@ -349,7 +356,8 @@ static void generators(void) {
     options.stop = stop;
     options.stop_count = 2;
     size = 1 << 20;
-    memory = realloc(memory, size);
+    free(memory);
+    memory = memory_of(size);
     EXPECT(PGPT_ERROR_UTF8, "a stop text is not UTF-8",
            pgpt_generator_new(model, &options, memory, size, &generator, &error));
     stop[1] = NULL;
@@ -414,7 +422,7 @@ static void generators(void) {
     pgpt_sampler *sampler;
     EXPECT(PGPT_ERROR_ARGUMENT, "model is NULL", pgpt_sampler_size(NULL, &options, &size, &error));
     OK(pgpt_sampler_size(model, &options, &size, &error));
-    memory = malloc(size);
+    memory = memory_of(size);
     EXPECT(PGPT_ERROR_MEMORY, "are needed",
            pgpt_sampler_new(model, &options, memory, size - 64, &sampler, &error));
     OK(pgpt_sampler_new(model, &options, memory, size, &sampler, &error));
@@ -439,7 +447,8 @@ static void generators(void) {
     free(damaged);
     options.strategy = PGPT_STRATEGY_BEAM;
     size = 1 << 20;
-    memory = realloc(memory, size);
+    free(memory);
+    memory = memory_of(size);
     EXPECT(PGPT_ERROR_OPTION, "takes a Generator",
            pgpt_sampler_new(model, &options, memory, size, &sampler, &error));
     free(memory);
