@@ -143,6 +143,29 @@ typedef uint32_t pgpt_kv;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// What happens when a text has used all positions of the model.
+enum pgpt_overflow
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // It ends.
+    PGPT_OVERFLOW_STOP = 0,
+    // It goes on with its first `keep` and its last `tail` tokens, which are read anew: one long
+    // pause each time.
+    PGPT_OVERFLOW_REFILL = 1,
+    // The same, bit for bit, without the pause: from the middle on tokens are also read into a second
+    // cache.
+    PGPT_OVERFLOW_SHADOW = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum pgpt_overflow pgpt_overflow;
+#else
+typedef uint32_t pgpt_overflow;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // How tokens are chosen.
 enum pgpt_strategy
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -281,11 +304,17 @@ typedef struct pgpt_sequence_bias {
 typedef struct pgpt_options {
     // sizeof(pgpt_options), set by pgpt_options_init.
     size_t size;
-    // One of pgpt_kv: at first as exact as the weights are. Of the options of a session the only
-    // one that changes results.
+    // One of pgpt_kv: at first as exact as the weights are.
     uint32_t kv;
-    // Positions that attention sees, at first all that the model has.
+    // Positions that attention sees, at first all that the model has: the first `keep` and the last
+    // ones.
     uint32_t window;
+    // Tokens at the beginning of the text that stay, at first 0.
+    uint32_t keep;
+    // One of pgpt_overflow, at first PGPT_OVERFLOW_STOP.
+    uint32_t overflow;
+    // Tokens that stay behind the kept ones when the context begins anew; 0: half of them.
+    uint32_t tail;
     // Most tokens of a prompt that are read together.
     uint32_t batch;
     // Most threads.
@@ -503,14 +532,14 @@ pgpt_status pgpt_session_feed(struct pgpt_session *session,
                               struct pgpt_error *error);
 
 // Tokens that have been read; 0 if the session is NULL.
-size_t pgpt_session_position(const struct pgpt_session *session);
+size_t pgpt_session_fed(const struct pgpt_session *session);
 
-// Tokens that can still be read; 0 if the session is NULL.
+// Tokens that can still be read, SIZE_MAX where the context begins anew; 0 if the session is NULL.
 size_t pgpt_session_remaining(const struct pgpt_session *session);
 
-// Forgets all but the first `position` tokens. 0 is always possible and makes the session new.
+// Forgets all but the first `fed` tokens. 0 is always possible and makes the session new.
 pgpt_status pgpt_session_truncate(struct pgpt_session *session,
-                                  size_t position,
+                                  size_t fed,
                                   struct pgpt_error *error);
 
 // Bytes of memory that a generator with these options takes.
@@ -532,7 +561,7 @@ pgpt_status pgpt_generator_set_seed(struct pgpt_generator *generator,
                                     uint64_t seed,
                                     struct pgpt_error *error);
 
-// Continues a text, of which the session has read the first tokens (pgpt_session_position), or
+// Continues a text, of which the session has read the first tokens (pgpt_session_fed), or
 // none. The session must be of the same model and options. `threads` and `callbacks` may be NULL.
 //
 // Afterwards the session has read what there is of the text, so that it can be gone on with; with

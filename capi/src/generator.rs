@@ -123,7 +123,7 @@ pub unsafe extern "C" fn pgpt_generator_set_seed(
     }
 }
 
-/// Continues a text, of which the session has read the first tokens (pgpt_session_position), or
+/// Continues a text, of which the session has read the first tokens (pgpt_session_fed), or
 /// none. The session must be of the same model and options. `threads` and `callbacks` may be NULL.
 ///
 /// Afterwards the session has read what there is of the text, so that it can be gone on with; with
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn pgpt_generator_run(
             if *session.model().config() != handle.config {
                 return Err(Failure::Mismatch("session and generator are of different models"));
             }
-            if tokens.len() <= session.position() {
+            if tokens.len() <= session.fed() {
                 return Err(match tokens.is_empty() {
                     true => Failure::NoTokens,
                     false => Failure::Mismatch(

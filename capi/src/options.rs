@@ -2,13 +2,13 @@
 
 use core::ffi::c_char;
 
-use pocketgpt_runtime::KvType;
 use pocketgpt_runtime::config::Gpt2Config;
 use pocketgpt_runtime::decoding::{
     BeamOptions, ContrastiveOptions, DecodingOptions, EarlyStopping, SamplingOptions, SequenceBias,
     StopTexts, Strategy,
 };
 use pocketgpt_runtime::workspace::SessionOptions;
+use pocketgpt_runtime::{KvType, Overflow};
 
 use crate::boundary::{array, c_text, fill, guard, shared, sized};
 use crate::error::{Failure, pgpt_error, pgpt_status};
@@ -54,6 +54,21 @@ pub enum pgpt_early_stopping {
     PGPT_EARLY_STOPPING_NEVER = 2,
 }
 
+/// What happens when a text has used all positions of the model.
+#[derive(Clone, Copy)]
+#[allow(dead_code, reason = "callers write the codes")]
+#[repr(u32)]
+pub enum pgpt_overflow {
+    /// It ends.
+    PGPT_OVERFLOW_STOP = 0,
+    /// It goes on with its first `keep` and its last `tail` tokens, which are read anew: one long
+    /// pause each time.
+    PGPT_OVERFLOW_REFILL = 1,
+    /// The same, bit for bit, without the pause: from the middle on tokens are also read into a second
+    /// cache.
+    PGPT_OVERFLOW_SHADOW = 2,
+}
+
 /// What is added to the logit of the last of these tokens where the others stand at the end of the
 /// text: with one token, to its logit always. -INFINITY excludes it.
 #[derive(Clone, Copy)]
@@ -73,11 +88,17 @@ pub struct pgpt_sequence_bias {
 pub struct pgpt_options {
     /// sizeof(pgpt_options), set by pgpt_options_init.
     pub size: usize,
-    /// One of pgpt_kv: at first as exact as the weights are. Of the options of a session the only
-    /// one that changes results.
+    /// One of pgpt_kv: at first as exact as the weights are.
     pub kv: u32,
-    /// Positions that attention sees, at first all that the model has.
+    /// Positions that attention sees, at first all that the model has: the first `keep` and the last
+    /// ones.
     pub window: u32,
+    /// Tokens at the beginning of the text that stay, at first 0.
+    pub keep: u32,
+    /// One of pgpt_overflow, at first PGPT_OVERFLOW_STOP.
+    pub overflow: u32,
+    /// Tokens that stay behind the kept ones when the context begins anew; 0: half of them.
+    pub tail: u32,
     /// Most tokens of a prompt that are read together.
     pub batch: u32,
     /// Most threads.
@@ -162,6 +183,9 @@ impl pgpt_options {
             size,
             kv: kv as u32,
             window: session.window as u32,
+            keep: session.keep as u32,
+            overflow: pgpt_overflow::PGPT_OVERFLOW_STOP as u32,
+            tail: 0,
             batch: session.batch as u32,
             threads: session.threads as u32,
             max_prompt: config.n_ctx,
@@ -216,6 +240,8 @@ impl pgpt_options {
                 found => return Err(Failure::Code { name: "kv", found }),
             },
             window: self.window as usize,
+            keep: self.keep as usize,
+            tail: (self.tail > 0).then_some(self.tail as usize),
             batch: self.batch as usize,
             threads: self.threads as usize,
             ..SessionOptions::new(config)
@@ -271,6 +297,12 @@ impl pgpt_options {
             sequence_bias: &[],
             stop: None,
             prompt_lookup_num_tokens: self.prompt_lookup_num_tokens as usize,
+            overflow: match self.overflow {
+                0 => Overflow::Stop,
+                1 => Overflow::Refill,
+                2 => Overflow::Shadow,
+                found => return Err(Failure::Code { name: "overflow", found }),
+            },
             seed: self.seed,
         })
     }

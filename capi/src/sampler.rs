@@ -21,8 +21,11 @@ pub struct pgpt_sampler {
 /// Elements of the sampler's two arrays.
 fn needed(model: &pgpt_model, options: &pgpt_options) -> Result<(usize, usize), Failure> {
     let config = model.model.config();
-    let text = config.n_ctx as usize + 1;
-    Ok(Sampler::needed(&options.plain_decoding()?, config.vocab_size as usize, text))
+    let decoding = options.plain_decoding()?;
+    // The context, or more where it begins anew.
+    let text = (options.max_prompt as usize).saturating_add(decoding.max_new_tokens);
+    let text = text.max(config.n_ctx as usize + 1);
+    Ok(Sampler::needed(&decoding, config.vocab_size as usize, text))
 }
 
 fn needed_lines((scores, candidates): (usize, usize), options: &pgpt_options) -> usize {

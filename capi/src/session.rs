@@ -15,7 +15,6 @@ use crate::threads::{parallel, pgpt_threads};
 /// A text being read: its keys and values, and memory to compute in.
 pub struct pgpt_session {
     pub(crate) session: Session<'static, 'static>,
-    window: usize,
 }
 
 /// What a session's memory is used for, in bytes.
@@ -103,7 +102,7 @@ pub unsafe extern "C" fn pgpt_session_new(
             let mut memory = Memory::new(memory, memory_size, needed_lines(&plan))?;
             let (options, lines) = (options.session(model.model.config())?, plan.lines());
             let made = Session::new(model.model, &options, memory.lines(lines))?;
-            session.write(memory.handle(pgpt_session { session: made, window: options.window }));
+            session.write(memory.handle(pgpt_session { session: made }));
             Ok(())
         })
     }
@@ -140,41 +139,41 @@ pub unsafe extern "C" fn pgpt_session_feed(
 
 /// Tokens that have been read; 0 if the session is NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pgpt_session_position(session: *const pgpt_session) -> usize {
+pub unsafe extern "C" fn pgpt_session_fed(session: *const pgpt_session) -> usize {
     // SAFETY: the contract of all functions.
-    unsafe { session.as_ref() }.map_or(0, |session| session.session.position())
+    unsafe { session.as_ref() }.map_or(0, |session| session.session.fed())
 }
 
-/// Tokens that can still be read; 0 if the session is NULL.
+/// Tokens that can still be read, SIZE_MAX where the context begins anew; 0 if the session is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgpt_session_remaining(session: *const pgpt_session) -> usize {
     // SAFETY: the contract of all functions.
     unsafe { session.as_ref() }.map_or(0, |session| session.session.remaining())
 }
 
-/// Forgets all but the first `position` tokens. 0 is always possible and makes the session new.
+/// Forgets all but the first `fed` tokens. 0 is always possible and makes the session new.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgpt_session_truncate(
     session: *mut pgpt_session,
-    position: usize,
+    fed: usize,
     error: *mut pgpt_error,
 ) -> pgpt_status {
     // SAFETY: the contract of all functions.
     unsafe {
         guard(error, || {
             let handle = exclusive(session, "session")?;
-            if position > 0 {
+            if fed > 0 {
                 let session = handle.text()?;
-                if position > session.position() {
-                    return Err(Failure::Mismatch("position is beyond what has been read"));
+                if fed > session.fed() {
+                    return Err(Failure::Mismatch("so many tokens have not been read"));
                 }
-                if session.position() > handle.window {
+                if !session.can_truncate(fed) {
                     return Err(Failure::Mismatch(
-                        "the window has slid, so the first tokens are gone: truncate to 0",
+                        "the window has slid, or the context begun anew: truncate to 0",
                     ));
                 }
             }
-            handle.session.truncate(position);
+            handle.session.truncate(fed);
             Ok(())
         })
     }

@@ -199,6 +199,10 @@ static void options(void) {
     REFUSED("kv is 3", changed.kv = 3);
     REFUSED("window is 0", changed.window = 0);
     REFUSED("window is 4294967295", changed.window = UINT32_MAX);
+    REFUSED("overflow is 3", changed.overflow = 3);
+    REFUSED("keep is 4000000000", changed.keep = 4000000000u);
+    REFUSED("tail is 4000000000", changed.overflow = PGPT_OVERFLOW_REFILL;
+            changed.tail = 4000000000u);
     REFUSED("threads is 33", changed.threads = 33);
     REFUSED("strategy is 4", changed.strategy = 4);
     REFUSED("eos_token_id", changed.eos_token_id = -2);
@@ -267,22 +271,22 @@ static void sessions(void) {
            pgpt_session_feed(session, NULL, prompt, 0, &logits, &error));
     EXPECT(PGPT_ERROR_TOKEN, "not in the vocabulary",
            pgpt_session_feed(session, NULL, wrong, 2, &logits, &error));
-    THAT(logits == NULL && pgpt_session_position(session) == 0);
+    THAT(logits == NULL && pgpt_session_fed(session) == 0);
     OK(pgpt_session_feed(session, NULL, prompt, prompt_count, &logits, &error));
     THAT(logits != NULL && isfinite(logits[0]));
     float together = logits[0];
-    THAT(pgpt_session_position(session) == prompt_count);
-    THAT(pgpt_session_position(NULL) == 0 && pgpt_session_remaining(NULL) == 0);
+    THAT(pgpt_session_fed(session) == prompt_count);
+    THAT(pgpt_session_fed(NULL) == 0 && pgpt_session_remaining(NULL) == 0);
 
     EXPECT(PGPT_ERROR_ARGUMENT, "session is NULL", pgpt_session_truncate(NULL, 0, &error));
-    EXPECT(PGPT_ERROR_ARGUMENT, "beyond what has been read",
+    EXPECT(PGPT_ERROR_ARGUMENT, "have not been read",
            pgpt_session_truncate(session, prompt_count + 1, &error));
     OK(pgpt_session_truncate(session, 0, &error));
     for (size_t i = 0; i < prompt_count; i++)
         OK(pgpt_session_feed(session, NULL, prompt + i, 1, &logits, &error));
     THAT(memcmp(&together, &logits[0], sizeof together) == 0);
 
-    while (pgpt_session_position(session) <= 16)
+    while (pgpt_session_fed(session) <= 16)
         OK(pgpt_session_feed(session, NULL, prompt, 1, NULL, &error));
     EXPECT(PGPT_ERROR_ARGUMENT, "the window has slid", pgpt_session_truncate(session, 3, &error));
     size_t more = pgpt_session_remaining(session) + 1;
