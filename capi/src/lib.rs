@@ -1,7 +1,7 @@
 //! The runtime for C callers: `libpocketgpt.a`, `libpocketgpt.so` and `include/pocketgpt.h`.
 //!
 //! The header is made from these sources (`tests/header.rs`), so their comments speak to C. Each
-//! module is a handle; [`boundary`] is what every function goes through: pointers are checked,
+//! module is a handle; `boundary` is what every function goes through: pointers are checked,
 //! errors become codes with a message, and a panic stops there.
 //!
 //! # Safety
