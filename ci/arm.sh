@@ -105,3 +105,20 @@ for cpu in cortex-a53 max; do
         golden_forward::everything_inside greedy::greedy_cases
     echo "arm: golden forward pass and greedy texts on $cpu"
 done
+
+# The C library: its programs, and the test of every error, write what they write here.
+for_arm build -p pocketgpt-capi
+c_programs=$(mktemp -d)
+trap 'rm -rf "$log" "$c_programs"' EXIT
+# The model is the one that the command line was built with.
+cp "$(find "$CARGO_TARGET_DIR/debug/build" -path '*/pocketgpt-*/out/model.pgpt' | head -n 1)" \
+    "$c_programs/model.pgpt"
+make -s -C examples/c BUILD="$c_programs" LIB="$CARGO_TARGET_DIR/$TARGET/debug/libpocketgpt.a" \
+    MODEL="$c_programs/model.pgpt" CC=aarch64-linux-gnu-gcc LDFLAGS=-static all "$c_programs/errors"
+export POCKETGPT_QEMU_CPU=cortex-a53
+run ci/aarch64-runner "$c_programs/errors" "$c_programs/model.pgpt"
+text=$(ci/aarch64-runner "$c_programs/no_heap" "$PROMPT")
+case $text in
+"$expected"*) echo "arm: C programs on $POCKETGPT_QEMU_CPU" ;;
+*) echo "arm: another text from C: $text"; exit 1 ;;
+esac

@@ -2,6 +2,9 @@
 
 use core::fmt;
 
+use crate::decoding::DecodingError;
+use crate::generate::GenerateError;
+
 /// A size of the model is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -456,3 +459,62 @@ impl fmt::Display for CapacityError {
 }
 
 impl core::error::Error for CapacityError {}
+
+/// Any error of this crate, for programs whose `?` cannot box.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Error {
+    /// Of a file.
+    Format(FormatError),
+    /// Of a text to be encoded.
+    Tokenizer(crate::tokenizer::CapacityError),
+    /// Of a session.
+    Capacity(CapacityError),
+    /// Of options, or logits.
+    Decoding(DecodingError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Format(error) => error.fmt(f),
+            Self::Tokenizer(error) => error.fmt(f),
+            Self::Capacity(error) => error.fmt(f),
+            Self::Decoding(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl From<FormatError> for Error {
+    fn from(error: FormatError) -> Self {
+        Self::Format(error)
+    }
+}
+
+impl From<crate::tokenizer::CapacityError> for Error {
+    fn from(error: crate::tokenizer::CapacityError) -> Self {
+        Self::Tokenizer(error)
+    }
+}
+
+impl From<CapacityError> for Error {
+    fn from(error: CapacityError) -> Self {
+        Self::Capacity(error)
+    }
+}
+
+impl From<DecodingError> for Error {
+    fn from(error: DecodingError) -> Self {
+        Self::Decoding(error)
+    }
+}
+
+impl From<GenerateError> for Error {
+    fn from(error: GenerateError) -> Self {
+        match error {
+            GenerateError::Capacity(error) => Self::Capacity(error),
+            GenerateError::Decoding(error) => Self::Decoding(error),
+        }
+    }
+}

@@ -43,13 +43,13 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             Self::Scalar => true,
-            #[cfg(all(target_arch = "x86_64", feature = "std"))]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
             Self::Avx2 => {
                 std::is_x86_feature_detected!("avx2")
                     && std::is_x86_feature_detected!("fma")
                     && std::is_x86_feature_detected!("f16c")
             }
-            #[cfg(all(target_arch = "x86_64", feature = "std"))]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
             Self::Avx512Vnni => {
                 Self::Avx2.is_available()
                     && std::is_x86_feature_detected!("avx512f")
@@ -58,11 +58,11 @@ impl Isa {
                     && std::is_x86_feature_detected!("avx512dq")
                     && std::is_x86_feature_detected!("avx512vnni")
             }
-            #[cfg(all(target_arch = "x86_64", not(feature = "std")))]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(feature = "std")))]
             Self::Avx2 => {
                 cfg!(all(target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))
             }
-            #[cfg(all(target_arch = "x86_64", not(feature = "std")))]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(feature = "std")))]
             Self::Avx512Vnni => cfg!(all(
                 target_feature = "avx2",
                 target_feature = "fma",

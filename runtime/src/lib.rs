@@ -76,7 +76,7 @@
 //! Without features the crate takes slices and gives slices: the caller has the file's bytes (at a
 //! multiple of 64 bytes), the memory and, where there is one, a thread pool. Which instructions the
 //! CPU has is then taken from the build's target features, or vouched for with
-//! [`kernels::Kernels::for_isa_unchecked`].
+//! [`kernels::Kernels::for_isa_unchecked`]. `examples/bare-metal` is a firmware that does this.
 //!
 //! # Features
 //!
@@ -88,6 +88,8 @@
 //! | `alloc` | | owned buffers: the encoders of files and of tokenizer sections, `encode_to_vec` |
 //! | `std` (default) | `alloc` | detection of the CPU's instructions at run time, `pool::ThreadPool` |
 //! | `mmap` (default) | `std` | `format::MappedFile`: a file in the page cache, used in place; `huge_pages`: memory for a copy of it |
+//! | `embedded-io` | | `embedded::TextWriter`: a text to a UART, as it is written |
+//! | `embedded-hal` | | `embedded::Activity`, `embedded::Pause`: a pin that shows when the model works, rests between tokens |
 //! | `bench` | `mmap` | `kernels::peak` and `roofline`: what the machine gives at most, to measure against |
 //!
 //! # Errors and panics
@@ -108,6 +110,8 @@ extern crate std;
 mod branches;
 pub mod config;
 pub mod decoding;
+#[cfg(any(feature = "embedded-hal", feature = "embedded-io"))]
+pub mod embedded;
 pub mod error;
 pub mod format;
 pub mod generate;

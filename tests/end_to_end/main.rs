@@ -3,6 +3,7 @@
 mod bit_identity;
 mod branches;
 mod decoding;
+mod embedded;
 mod golden_forward;
 
 mod limits;

@@ -127,12 +127,9 @@ impl<'m, 'o> Sampler<'m, 'o> {
         Ok(logits.len())
     }
 
-    /// Elements of `scores` and of `candidates` that this takes.
-    pub(crate) fn needed(
-        options: &DecodingOptions<'_>,
-        vocab: usize,
-        text: usize,
-    ) -> (usize, usize) {
+    /// Elements of `scores` and of `candidates` that these options take, with this vocabulary and
+    /// texts of at most so many tokens.
+    pub fn needed(options: &DecodingOptions<'_>, vocab: usize, text: usize) -> (usize, usize) {
         let seen = if options.repetition_penalty == 1.0 { 0 } else { text };
         match options.strategy {
             Strategy::Sample(_) => (vocab, vocab.max(seen)),

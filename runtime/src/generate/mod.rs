@@ -194,6 +194,11 @@ impl<'m, 'o> Generator<'m, 'o> {
         &self.options
     }
 
+    /// What the next run's draws follow from.
+    pub fn set_seed(&mut self, seed: u64) {
+        self.options.seed = seed;
+    }
+
     /// Continues `text`, of which the session has read the first [`Session::fed`] tokens:
     /// none, or those before the last ones. See [`Generator::sequences`] for what comes out.
     ///

@@ -8,17 +8,26 @@
 //! kernel may rely on them.
 #![allow(unsafe_code)]
 
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")
+))]
 #[macro_use]
 mod table;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 pub(crate) mod aarch64;
 pub mod dst;
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")
+))]
 mod generic;
 #[cfg(feature = "bench")]
 pub mod peak;
 pub mod scalar;
-#[cfg(target_arch = "x86_64")]
+// Without SSE2, as in kernels of operating systems, no vector has a register.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
 
 #[cfg(test)]
@@ -168,9 +177,9 @@ impl Kernels {
     pub unsafe fn for_isa_unchecked(isa: Isa) -> Option<Self> {
         let table = match isa {
             Isa::Scalar => &scalar::TABLE,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Isa::Avx2 => &x86_64::avx2::TABLE,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Isa::Avx512Vnni => &x86_64::avx512vnni::TABLE,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
             Isa::Neon => &aarch64::neon::TABLE,
@@ -318,13 +327,13 @@ impl Kernels {
 
     /// Asks for what [`Kernels::values_q8`] reads first, to call before the weights are computed.
     pub fn prefetch_values(&self, cache: &HeadCache<'_>, slots: usize) {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         if let HeadCache::Q8 { values, value_scales, .. } = cache {
             let first = &values[..values.len().min(FIRST_VALUES)];
             x86_64::prefetch(bytemuck::cast_slice(&value_scales[..slots]));
             x86_64::prefetch(bytemuck::cast_slice(first));
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
         let _ = (cache, slots);
     }
 
@@ -387,7 +396,7 @@ impl Kernels {
 }
 
 /// Bytes of values to ask for ahead: by then the hardware fetches by itself.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 const FIRST_VALUES: usize = 4096;
 
 /// Proves that the records are whole and the destination has a column for each of their rows.
