@@ -4,7 +4,7 @@ mod bit_identity;
 mod branches;
 mod decoding;
 mod golden_forward;
-
+mod golden_hashes;
 mod limits;
 mod lookup;
 mod loss;
