@@ -18,6 +18,7 @@ mod generic;
 #[cfg(feature = "bench")]
 pub mod peak;
 pub mod scalar;
+mod self_test;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
@@ -25,6 +26,7 @@ mod x86_64;
 mod conformance;
 
 pub use dst::Columns;
+pub use self_test::SelfTestError;
 
 use crate::config::Activation;
 use crate::format::Encoding;
