@@ -10,7 +10,7 @@ use std::cell::UnsafeCell;
 use std::format;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle, Thread};
 use std::vec::Vec;
 
@@ -87,6 +87,18 @@ impl ThreadPool {
     /// # Errors
     /// If `threads` is not 1 to [`MAX_THREADS`], or the system refuses a thread.
     pub fn new(threads: usize) -> io::Result<Self> {
+        Self::with_start(threads, |_| {})
+    }
+
+    /// As [`ThreadPool::new`]; each of the other threads first calls `start` with its number, from 1
+    /// on: to choose a CPU or a priority. When this returns all have done so.
+    ///
+    /// # Errors
+    /// As [`ThreadPool::new`].
+    pub fn with_start(
+        threads: usize,
+        start: impl Fn(usize) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         if !(1..=MAX_THREADS).contains(&threads) {
             let text = format!("{threads} threads, possible is 1 to {MAX_THREADS}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -101,12 +113,24 @@ impl ThreadPool {
         });
         let mut pool =
             Self { shared, workers: Vec::with_capacity(threads - 1), caller: Mutex::new(()) };
+        let start = Arc::new(start);
+        let (begun, all) = mpsc::channel();
         for index in 1..threads {
-            let shared = Arc::clone(&pool.shared);
-            let worker = thread::Builder::new()
-                .name(format!("pocketgpt-{index}"))
-                .spawn(move || work(&shared, index))?;
+            let (shared, start, begun) =
+                (Arc::clone(&pool.shared), Arc::clone(&start), begun.clone());
+            let worker =
+                thread::Builder::new().name(format!("pocketgpt-{index}")).spawn(move || {
+                    start(index);
+                    // Where the caller has given up, `stop` says so.
+                    let _ = begun.send(());
+                    drop(begun);
+                    work(&shared, index);
+                })?;
             pool.workers.push(worker);
+        }
+        drop(begun);
+        for _ in 1..threads {
+            all.recv().map_err(|_| io::Error::other("a thread panicked when it started"))?;
         }
         Ok(pool)
     }
@@ -247,6 +271,22 @@ mod tests {
             }
             work(thread);
         });
+    }
+
+    #[test]
+    fn every_thread_but_the_first_starts() {
+        let started = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&started);
+        let pool = ThreadPool::with_start(4, move |index| seen.lock().unwrap().push(index));
+        let pool = pool.unwrap();
+        started.lock().unwrap().sort_unstable();
+        assert_eq!(*started.lock().unwrap(), [1, 2, 3]);
+        let count = AtomicUsize::new(0);
+        pool.run(&|_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(count.into_inner() >= 1);
+        assert!(ThreadPool::with_start(2, |_| panic!("on purpose")).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod branches;
 mod decoding;
 mod embedded;
 mod golden_forward;
-
+mod golden_hashes;
 mod limits;
 mod lookup;
 mod loss;

@@ -31,10 +31,11 @@ pub fn bundled() -> PathBuf {
     repository("examples/model")
 }
 
-/// A checkpoint converted into a temporary file.
+/// A checkpoint converted into a temporary file, or into one that is kept and used again: where
+/// `POCKETGPT_TEST_FILES` names a folder, a slow machine can take what a fast one has left there.
 pub struct Converted {
     file: MappedFile,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Converted {
@@ -50,9 +51,27 @@ impl Converted {
     }
 
     fn with(checkpoint: &Path, options: &ConvertOptions) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("model.pgpt");
-        convert(checkpoint, &path, options, &mut ()).unwrap_or_else(|e| panic!("{e}"));
+        let convert_to = |path: &Path| {
+            convert(checkpoint, path, options, &mut ()).unwrap_or_else(|e| panic!("{e}"));
+        };
+        let (path, folder) = match std::env::var_os("POCKETGPT_TEST_FILES") {
+            Some(kept) => {
+                let name = checkpoint.file_name().expect("a folder").display();
+                let tokenizer = matches!(options.tokenizer, TokenizerChoice::Skip);
+                let end = if tokenizer { "-bare" } else { "" };
+                let path = Path::new(&kept).join(format!("{name}-{}{end}.pgpt", options.to.name()));
+                if !path.exists() {
+                    convert_to(&path);
+                }
+                (path, None)
+            }
+            None => {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                let path = folder.path().join("model.pgpt");
+                convert_to(&path);
+                (path, Some(folder))
+            }
+        };
         Self { file: MappedFile::open(&path).expect("just written"), _folder: folder }
     }
 

@@ -12,6 +12,7 @@ use pocketgpt_runtime::parallel::MAX_THREADS;
 use pocketgpt_runtime::workspace::SessionOptions;
 
 use crate::commands;
+use crate::machine::CpuList;
 
 /// Generates text with GPT-2 on small CPUs.
 ///
@@ -80,9 +81,12 @@ pub struct ModelArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Running")]
 pub struct RunArgs {
-    /// Threads that share the work [default: one per CPU, at most 8]
+    /// Threads that share the work [default: one per CPU, at most 8; little cores are left out]
     #[arg(short, long, value_name = "N", value_parser = number(MAX_THREADS))]
     pub threads: Option<usize>,
+    /// CPUs to keep the threads on, one each, as in 0-3 or 4,6,7 [default: where the system puts them]
+    #[arg(long, value_name = "LIST", value_parser = affinity())]
+    pub affinity: Option<CpuList>,
     /// Instructions to use [default: the fastest this CPU has]
     #[arg(long, value_parser = isa())]
     pub isa: Option<Isa>,
@@ -104,6 +108,10 @@ pub struct RunArgs {
     /// Most tokens of a prompt that go through the layers together
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = number(SessionOptions::MAX_BATCH))]
     pub batch: usize,
+}
+
+fn affinity() -> impl TypedValueParser<Value = CpuList> {
+    clap::builder::StringValueParser::new().try_map(|text| text.parse::<CpuList>())
 }
 
 fn isa() -> impl TypedValueParser<Value = Isa> {

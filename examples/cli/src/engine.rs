@@ -1,6 +1,6 @@
 //! A model with everything it takes to run it: kernels, threads, memory.
 
-use std::thread::available_parallelism;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, anyhow, bail};
 use pocketgpt_runtime::KvType;
@@ -11,14 +11,15 @@ use pocketgpt_runtime::isa::Isa;
 use pocketgpt_runtime::kernels::Kernels;
 use pocketgpt_runtime::memory::Line;
 use pocketgpt_runtime::model::Gpt2;
-use pocketgpt_runtime::parallel::Parallel;
+use pocketgpt_runtime::parallel::{MAX_THREADS, Parallel};
 use pocketgpt_runtime::pool::ThreadPool;
 use pocketgpt_runtime::session::Session;
 use pocketgpt_runtime::workspace::{Plan, SessionOptions};
 
 use crate::args::{RunArgs, UsageError};
+use crate::machine::{self, CpuList};
 use crate::model::{Model, block_encoding};
-use crate::units;
+use crate::{output, units};
 
 /// More threads than this wait for each other rather than help: a token of a small model is
 /// short, and memory is shared.
@@ -26,7 +27,39 @@ const MAX_DEFAULT_THREADS: usize = 8;
 
 /// How many threads to use where the user does not say.
 pub fn default_threads() -> usize {
-    available_parallelism().map_or(1, usize::from).min(MAX_DEFAULT_THREADS)
+    machine::fast_cores().min(MAX_DEFAULT_THREADS)
+}
+
+/// How many threads the command line asks for.
+fn threads(args: &RunArgs) -> Result<usize> {
+    let Some(affinity) = &args.affinity else {
+        return Ok(args.threads.unwrap_or_else(default_threads));
+    };
+    let (cpus, threads) = (affinity.len(), args.threads.unwrap_or(affinity.len()));
+    if threads > cpus {
+        bail!("--threads {threads}: --affinity names {cpus} CPUs; give each thread one");
+    }
+    if threads > MAX_THREADS {
+        bail!("--affinity: these are {threads} CPUs; give at most {MAX_THREADS}, or --threads");
+    }
+    Ok(threads)
+}
+
+/// Starts the threads, each on its CPU where the command line names them.
+fn thread_pool(threads: usize, affinity: Option<&CpuList>) -> Result<ThreadPool> {
+    let refused = |error| anyhow!("--threads {threads}: {error}; use fewer");
+    let Some(affinity) = affinity else { return ThreadPool::new(threads).map_err(refused) };
+    affinity.pin(0).map_err(|error| anyhow!("--affinity: {error}"))?;
+    let failed = Arc::new(Mutex::new(None));
+    let (cpus, result) = (affinity.clone(), Arc::clone(&failed));
+    let pool = ThreadPool::with_start(threads, move |thread| {
+        if let Err(error) = cpus.pin(thread) {
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    })
+    .map_err(refused)?;
+    let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+    failed.map_or(Ok(pool), |error| Err(anyhow!("--affinity: {error}")))
 }
 
 /// How keys and values are kept where the user does not say: as exactly as the weights are.
@@ -39,11 +72,19 @@ pub fn default_kv(file: &WeightFile<'_>) -> KvType {
 
 /// The kernels for `--isa`.
 pub fn kernels(isa: Option<Isa>) -> Result<Kernels> {
-    let Some(isa) = isa else { return Ok(Kernels::best()) };
-    Kernels::for_isa(isa).ok_or_else(|| {
+    let Some(isa) = isa else {
+        return Ok(Kernels::best_tested(|error| {
+            output::note(format_args!(
+                "warning: {error}; trying slower ones. Please report this CPU."
+            ));
+        }));
+    };
+    let kernels = Kernels::for_isa(isa).ok_or_else(|| {
         let available: Vec<&str> = Isa::available().map(Isa::name).collect();
         anyhow!("--isa {isa}: this CPU does not have it; use one of {}", available.join(", "))
-    })
+    })?;
+    kernels.self_test().map_err(|error| anyhow!("--isa {isa}: {error}; use another"))?;
+    Ok(kernels)
 }
 
 /// What the command line asks for, as the runtime takes it.
@@ -58,7 +99,7 @@ pub fn session_options(file: &WeightFile<'_>, args: &RunArgs) -> Result<SessionO
     }
     options.keep = args.keep.unwrap_or_else(|| default_keep(&options));
     options.kv = args.kv.unwrap_or_else(|| default_kv(file));
-    options.threads = args.threads.unwrap_or_else(default_threads);
+    options.threads = threads(args)?;
     options.batch = args.batch;
     Ok(options)
 }
@@ -149,8 +190,7 @@ impl<'w> Engine<'w> {
                 model.name()
             )
         })?;
-        let pool = ThreadPool::new(options.threads)
-            .map_err(|error| anyhow!("--threads {}: {error}; use fewer", options.threads))?;
+        let pool = thread_pool(options.threads, args.affinity.as_ref())?;
         Ok(Self { model: Gpt2::new(file, kernels), options, pool, memory })
     }
 

@@ -26,6 +26,7 @@ mod generic;
 #[cfg(feature = "bench")]
 pub mod peak;
 pub mod scalar;
+mod self_test;
 // Without SSE2, as in kernels of operating systems, no vector has a register.
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
@@ -34,6 +35,7 @@ mod x86_64;
 mod conformance;
 
 pub use dst::Columns;
+pub use self_test::SelfTestError;
 
 use crate::config::Activation;
 use crate::format::Encoding;

@@ -169,6 +169,7 @@ mod tests {
 
         let args = RunArgs {
             threads: Some(1),
+            affinity: None,
             isa: None,
             kv: None,
             window: None,

@@ -1,10 +1,12 @@
 //! What the operating system tells about the machine, where it does.
 
+mod cores;
 mod sensors;
 
 use std::fs;
 use std::path::Path;
 
+pub use cores::{CpuList, fast_cores};
 pub use sensors::{Readings, Sensors};
 
 /// Name of the CPU, or of the board on small ones.
