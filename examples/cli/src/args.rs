@@ -94,9 +94,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = number(usize::MAX))]
     pub window: Option<usize>,
     /// First tokens of the text that stay where they are when the --window slides or the context
-    /// begins anew
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub keep: usize,
+    /// begins anew [default: 1]
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
     /// Copy the weights into huge pages instead of mapping the file: starts later (about 30 ms per
     /// 100 MB), then writes faster, by a tenth or by half, depending on what the memory went through
     #[arg(long)]

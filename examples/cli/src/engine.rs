@@ -56,11 +56,17 @@ pub fn session_options(file: &WeightFile<'_>, args: &RunArgs) -> Result<SessionO
         }
         options.window = window;
     }
-    options.keep = args.keep;
+    options.keep = args.keep.unwrap_or_else(|| default_keep(&options));
     options.kv = args.kv.unwrap_or_else(|| default_kv(file));
     options.threads = args.threads.unwrap_or_else(default_threads);
     options.batch = args.batch;
     Ok(options)
+}
+
+/// Tokens that stay at the beginning where the user does not say: one, which is what attention rests
+/// on when it looks for nothing, if there is room for another beside it.
+pub fn default_keep(options: &SessionOptions) -> usize {
+    usize::from(options.window > 2)
 }
 
 /// What a session takes.

@@ -122,22 +122,23 @@ pub fn score_past(
     Ok(Some(scores))
 }
 
-/// As [`score_past`], but every token is predicted from all that fit before it, which is computed anew
-/// for each: the best that the model can do, at the price of a prompt per token.
+/// As [`score_past`], but every token is predicted from the `length` tokens before it, which are read
+/// anew for each: what a context that moves on with every token would give, at the price of a prompt
+/// per token.
 pub fn score_anew(
     session: &mut Session<'_, '_>,
     par: &dyn Parallel,
     tokens: &[u32],
     first: usize,
+    length: usize,
     mut progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Vec<f64>>> {
-    let n_ctx = session.model().config().n_ctx as usize;
     let mut scores = Vec::with_capacity(tokens.len() - first);
     for target in first..tokens.len() {
         session.truncate(0);
-        let logits = session.feed(&tokens[target - n_ctx..target], par)?;
+        let logits = session.feed(&tokens[target - length..target], par)?;
         scores.push(nats(logits, tokens[target]));
-        if progress(n_ctx).is_break() {
+        if progress(length).is_break() {
             return Ok(None);
         }
     }

@@ -172,7 +172,7 @@ mod tests {
             isa: None,
             kv: None,
             window: None,
-            keep: 0,
+            keep: None,
             huge_pages: false,
             batch: 8,
         };

@@ -51,7 +51,7 @@ fn a_prompt_may_be_longer_than_the_context() {
     let prompt = fs::read_to_string(repository("tests/data/text/valid.txt")).unwrap();
     let prompt: String = prompt.chars().take(6000).collect();
     let stopped = run(&["generate", "-n", "5", &prompt]).error();
-    for part in ["the prompt has ", "the model has 512 positions", "--overflow refill"] {
+    for part in ["the text has ", "the model has 512 positions", "--overflow refill"] {
         assert!(stopped.contains(part), "{stopped}");
     }
     let text = |overflow| {
@@ -182,12 +182,12 @@ fn perplexity_past_the_context() {
         assert_eq!(way["perplexity"], same["perplexity"]);
     }
     // Every token read anew is what a refill of all but one position does.
-    let most = score(&["--overflow", "refill", "--tail", "511"]);
+    let most = score(&["--overflow", "refill", "--keep", "0", "--tail", "511"]);
     let ours = most["ways"][0]["perplexity"].as_f64().unwrap();
     assert!((ours / anew - 1.0).abs() < 1e-12, "{ours} {anew}");
 
     let table = run(&["perplexity", "--text", &text, "--limit", "9", "--overflow", "refill"]).ok();
-    assert!(table.contains("refill keep 0 tail 256"), "{table}");
+    assert!(table.contains("refill keep 1 tail 255"), "{table}");
     let short = folder.path().join("short");
     fs::write(&short, "The fox").unwrap();
     let line = run(&["perplexity", "--overflow", "refill", "--text", short.to_str().unwrap()]);

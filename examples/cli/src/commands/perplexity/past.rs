@@ -20,6 +20,9 @@ use crate::perplexity::{TokenStream, first_past, score_anew, score_past};
 use crate::plot::{self, PlotPath};
 use crate::{interrupt, outfile, output, units};
 
+/// More than any context has.
+const ALL: &str = "4294967295";
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Long texts")]
 pub struct PastArgs {
@@ -28,17 +31,18 @@ pub struct PastArgs {
     /// Score so many tokens past the context [default: all]
     #[arg(long, value_name = "N", value_parser = number(usize::MAX))]
     limit: Option<usize>,
-    /// Predict each token from a context read anew for it as well, to compare with; slow
-    #[arg(long)]
-    anew: bool,
+    /// Predict each token from a context read anew for it as well, of the last N tokens [default: as
+    /// many as fit], to compare with; slow
+    #[arg(long, value_name = "N", value_parser = number(usize::MAX), num_args = 0..=1, require_equals = true, default_missing_value = ALL)]
+    anew: Option<usize>,
     /// Compare several values of --keep
     #[arg(long, value_name = "N,…", value_delimiter = ',', conflicts_with = "keep")]
     compare_keep: Vec<usize>,
     /// Compare several values of --tail
     #[arg(long, value_name = "N,…", value_delimiter = ',', conflicts_with = "tail")]
     compare_tail: Vec<usize>,
-    /// Draw by how much perplexity is above that of --anew, by --compare-tail (.svg or .png)
-    #[arg(long, value_name = "FILE", value_parser = plot::parse_path, requires = "anew", requires = "compare_tail")]
+    /// Draw perplexity by --compare-tail, a line for each --compare-keep (.svg or .png)
+    #[arg(long, value_name = "FILE", value_parser = plot::parse_path, requires = "compare_tail")]
     plot: Option<PlotPath>,
 }
 
@@ -54,7 +58,7 @@ impl PastArgs {
         self.context.check()?;
         let flags = [
             (self.limit.is_some(), "--limit"),
-            (self.anew, "--anew"),
+            (self.anew.is_some(), "--anew"),
             (!self.compare_keep.is_empty(), "--compare-keep"),
             (!self.compare_tail.is_empty(), "--compare-tail"),
         ];
@@ -66,15 +70,13 @@ impl PastArgs {
     }
 
     /// What to compare: pairs of --keep and --tail.
-    fn pairs(&self, run: &RunArgs) -> Vec<(usize, Option<usize>)> {
-        let keeps = match &self.compare_keep[..] {
-            [] => &[run.keep],
-            keeps => keeps,
+    fn pairs(&self, run: &RunArgs) -> Vec<(Option<usize>, Option<usize>)> {
+        let or = |list: &[usize], one: Option<usize>| match list {
+            [] => vec![one],
+            list => list.iter().copied().map(Some).collect(),
         };
-        let tails: Vec<Option<usize>> = match &self.compare_tail[..] {
-            [] => vec![self.context.tail],
-            tails => tails.iter().copied().map(Some).collect(),
-        };
+        let keeps = or(&self.compare_keep, run.keep);
+        let tails = or(&self.compare_tail, self.context.tail);
         keeps.iter().flat_map(|&keep| tails.iter().map(move |&tail| (keep, tail))).collect()
     }
 }
@@ -105,6 +107,7 @@ struct Above {
 
 #[derive(Debug, Serialize)]
 struct Anew {
+    context_tokens: usize,
     perplexity: f64,
     nats_per_token: f64,
     tokens_per_second: Option<f64>,
@@ -150,7 +153,8 @@ pub fn run(args: &PerplexityArgs, model: &Model, stream: &TokenStream) -> Result
     }
     interrupt::catch();
 
-    let work = pairs.len() * tokens.len() + if past.anew { scored * n_ctx } else { 0 };
+    let length = past.anew.map(|length| length.min(n_ctx));
+    let work = pairs.len() * tokens.len() + scored * length.unwrap_or(0);
     let bar = output::progress_bar(work, "tokens");
     let progress = |read: usize| {
         bar.inc(read as u64);
@@ -174,12 +178,12 @@ pub fn run(args: &PerplexityArgs, model: &Model, stream: &TokenStream) -> Result
     };
 
     let mut anew = None;
-    if past.anew {
+    if let Some(length) = length {
         let mut engine =
-            Engine::new(model, &RunArgs { window: None, keep: 0, ..args.run.clone() }, 1)?;
+            Engine::new(model, &RunArgs { window: None, keep: None, ..args.run.clone() }, 1)?;
         let (mut session, par) = engine.session()?;
         let start = Instant::now();
-        let scores = checked(score_anew(&mut session, par, tokens, first, progress))?;
+        let scores = checked(score_anew(&mut session, par, tokens, first, length, progress))?;
         let Some(scores) = scores else { return stopped() };
         anew = Some((scores, start.elapsed().as_secs_f64()));
     }
@@ -207,7 +211,8 @@ pub fn run(args: &PerplexityArgs, model: &Model, stream: &TokenStream) -> Result
         n_ctx,
         first_scored_token: first,
         scored_tokens: scored,
-        anew: anew.map(|(scores, seconds)| Anew {
+        anew: length.zip(anew).map(|(context_tokens, (scores, seconds))| Anew {
+            context_tokens,
             perplexity: mean(&scores).exp(),
             nats_per_token: mean(&scores),
             tokens_per_second: units::per_second(scored, seconds),
@@ -233,7 +238,7 @@ pub fn run(args: &PerplexityArgs, model: &Model, stream: &TokenStream) -> Result
 fn engine<'w>(
     args: &PerplexityArgs,
     model: &'w Model,
-    keep: usize,
+    keep: Option<usize>,
     tail: Option<usize>,
 ) -> Result<Engine<'w>> {
     let run = RunArgs { keep, ..args.run.clone() };
@@ -322,7 +327,8 @@ fn table(report: &Report) -> String {
         line(&name, way.perplexity, way.above_anew.as_ref(), way.tokens_per_second);
     }
     if let Some(anew) = &report.anew {
-        line("context read anew", anew.perplexity, None, anew.tokens_per_second);
+        let name = format!("anew, {} tokens", anew.context_tokens);
+        line(&name, anew.perplexity, None, anew.tokens_per_second);
     }
     out
 }
@@ -334,8 +340,7 @@ fn draw(path: &PlotPath, report: &Report) -> Result<()> {
 
     let mut lines: Vec<Line> = Vec::new();
     for way in &report.ways {
-        let above = way.above_anew.as_ref().map_or(1.0, |above| above.perplexity_ratio);
-        let point = (way.tail as f64, 100.0 * (above - 1.0));
+        let point = (way.tail as f64, way.perplexity);
         let name = format!("keep {}", way.keep);
         match lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.points.push(point),
@@ -347,6 +352,13 @@ fn draw(path: &PlotPath, report: &Report) -> Result<()> {
     }
     for line in &mut lines {
         line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
+    if let Some(anew) = &report.anew {
+        let tails = report.ways.iter().map(|way| way.tail as f64);
+        let ends = [tails.clone().fold(f64::INFINITY, f64::min), tails.fold(0.0, f64::max)];
+        let name = format!("{} tokens read anew for each", anew.context_tokens);
+        let points = ends.map(|tail| (tail, anew.perplexity)).to_vec();
+        lines.push(Line { name, points, is_limit: true, group: lines.len() });
     }
     let way = report.ways.first().ok_or_else(|| anyhow!("there is nothing to draw"))?;
     let window =
@@ -360,7 +372,8 @@ fn draw(path: &PlotPath, report: &Report) -> Result<()> {
     Plot::create(path)?.draw(&Lines {
         title: &title,
         x_label: "tokens behind the kept ones when the context begins anew (tail)",
-        y_label: "perplexity above a context read anew for each token, %",
+        y_label: "perplexity",
+        from_zero: false,
         lines: &lines,
     })
 }
