@@ -1,44 +1,16 @@
 //! A token allocates nothing, and neither does looking inside. One test, in a program of its own:
 //! what is counted is every allocation of the program.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use pocketgpt_quantize::Encoding;
 use pocketgpt_runtime::parallel::{Parallel, Serial};
 use pocketgpt_runtime::pool::ThreadPool;
 use pocketgpt_runtime::session::{Session, Tap};
 use pocketgpt_runtime::workspace::SessionOptions;
+use pocketgpt_tests::counting::{Counting, allocations, apart};
 use pocketgpt_tests::{Converted, bits, bundled, memory};
-
-/// The system's allocator, counting.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: everything is the system allocator's.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as promised by the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as promised by the caller.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Allocations while `f` runs.
-fn allocations(f: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    f();
-    ALLOCATIONS.load(Ordering::Relaxed) - before
-}
 
 /// Adds up all that can be seen, in memory that it has already.
 struct Sums {
@@ -60,6 +32,10 @@ impl Tap for Sums {
 
 #[test]
 fn tokens_and_taps_allocate_nothing_and_change_nothing() {
+    apart(tokens_and_taps);
+}
+
+fn tokens_and_taps() {
     assert!(allocations(|| drop(std::hint::black_box(vec![0u8; 100]))) > 0, "nothing is counted");
     let pool = ThreadPool::new(2).unwrap();
     for to in [Encoding::Q8, Encoding::F32] {

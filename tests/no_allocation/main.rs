@@ -1,10 +1,6 @@
 //! Generating allocates nothing, with any strategy and on several threads.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use pocketgpt_quantize::Encoding;
-use pocketgpt_runtime::KvType;
 use pocketgpt_runtime::decoding::{
     BeamOptions, ContrastiveOptions, DecodingOptions, SamplingOptions, SequenceBias, StopTexts,
     Strategy,
@@ -12,31 +8,20 @@ use pocketgpt_runtime::decoding::{
 use pocketgpt_runtime::generate::Generator;
 use pocketgpt_runtime::pool::ThreadPool;
 use pocketgpt_runtime::workspace::SessionOptions;
+use pocketgpt_runtime::{KvType, Overflow};
+use pocketgpt_tests::counting::{Counting, allocations, apart};
 use pocketgpt_tests::{Converted, Quiet, bundled, nan_lines, with_session};
-
-/// The system's allocator, counting.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn nothing_is_allocated_after_the_start() {
+    apart(every_strategy);
+}
+
+fn every_strategy() {
+    assert!(allocations(|| drop(std::hint::black_box(vec![0u8; 100]))) > 0, "nothing is counted");
     let file = Converted::new(&bundled(), Encoding::Q4);
     let model = file.model();
     let config = *model.config();
@@ -60,6 +45,9 @@ fn nothing_is_allocated_after_the_start() {
         ..DecodingOptions::new(&config)
     };
     let sample = Strategy::Sample(sampling);
+    // The context begins anew twice.
+    let past_the_context =
+        DecodingOptions { max_new_tokens: 800, min_new_tokens: 800, strategy: sample, ..plain };
     let prompt = [3478, 813, 258, 542, 458];
     for options in [
         plain,
@@ -68,22 +56,31 @@ fn nothing_is_allocated_after_the_start() {
         DecodingOptions { strategy: sample, num_return_sequences: 4, ..plain },
         DecodingOptions { strategy: Strategy::Beam(BeamOptions::default()), ..plain },
         DecodingOptions { strategy: Strategy::Contrastive(ContrastiveOptions::default()), ..plain },
+        DecodingOptions { overflow: Overflow::Refill, ..past_the_context },
+        DecodingOptions { overflow: Overflow::Shadow, ..past_the_context },
+        DecodingOptions {
+            overflow: Overflow::Shadow,
+            strategy: Strategy::Greedy,
+            prompt_lookup_num_tokens: 8,
+            ..past_the_context
+        },
     ] {
-        let threads = 2;
-        let pool = ThreadPool::new(threads).unwrap();
-        let base = SessionOptions { threads, kv: KvType::Q8, ..SessionOptions::new(&config) };
-        let session = options.session_options(&base, prompt.len());
-        let mut own = nan_lines(Generator::lines(&config, &options, prompt.len()).unwrap());
-        let mut generator = Generator::new(&config, &options, prompt.len(), &mut own).unwrap();
-        let allocated = with_session(model, &session, |session| {
-            // Threads that start may allocate.
-            generator.run(session, &pool, &prompt, &mut Quiet).unwrap();
-            session.truncate(0);
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
-            generator.run(session, &pool, &prompt, &mut Quiet).unwrap();
-            ALLOCATIONS.load(Ordering::Relaxed) - before
-        });
-        assert_eq!(allocated, 0, "{:?}", options.strategy);
-        assert_eq!(generator.sequences().next().unwrap().tokens.len(), 60);
+        for threads in [1, 4] {
+            let pool = ThreadPool::new(threads).unwrap();
+            let base = SessionOptions { threads, kv: KvType::Q8, ..SessionOptions::new(&config) };
+            let session = options.session_options(&base, prompt.len());
+            let mut own = nan_lines(Generator::lines(&config, &options, prompt.len()).unwrap());
+            let mut generator = Generator::new(&config, &options, prompt.len(), &mut own).unwrap();
+            let allocated = with_session(model, &session, |session| {
+                // Threads that start may allocate.
+                generator.run(session, &pool, &prompt, &mut Quiet).unwrap();
+                session.truncate(0);
+                allocations(|| generator.run(session, &pool, &prompt, &mut Quiet).unwrap())
+            });
+            let case = (options.strategy, options.overflow);
+            assert_eq!(allocated, 0, "{case:?}, {threads} threads");
+            let written = generator.sequences().next().unwrap().tokens.len();
+            assert_eq!(written, options.max_new_tokens);
+        }
     }
 }

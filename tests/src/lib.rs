@@ -1,5 +1,7 @@
 //! What the integration tests share: checkpoints made into files, sessions, golden data.
 
+pub mod counting;
+
 use std::path::{Path, PathBuf};
 
 use bytemuck::zeroed_vec;

@@ -106,7 +106,7 @@ pub fn session_options(file: &WeightFile<'_>, args: &RunArgs) -> Result<SessionO
 
 /// Tokens that stay at the beginning where the user does not say: one, which is what attention rests
 /// on when it looks for nothing, if there is room for another beside it.
-fn default_keep(options: &SessionOptions) -> usize {
+pub fn default_keep(options: &SessionOptions) -> usize {
     usize::from(options.window > 2)
 }
 

@@ -160,20 +160,24 @@ impl Model {
 
     /// The ids of a text to go on from: as many as the model has positions for, and at least one.
     pub fn prompt_ids(&self, text: &str) -> Result<Vec<u32>> {
-        let config = *self.weights()?.config();
-        let ids = if text.is_empty() {
-            let begin = config.bos_token_id.or(config.eos_token_id).ok_or_else(|| {
-                anyhow!("{}: the model names no token to begin a text with; give a text", self.name)
-            })?;
-            vec![begin]
-        } else {
-            self.tokenizer()?.encode_to_vec(text)
-        };
-        let (found, fit) = (ids.len(), config.n_ctx as usize);
+        let ids = self.text_ids(text)?;
+        let (found, fit) = (ids.len(), self.weights()?.config().n_ctx as usize);
         if found > fit {
             bail!("{}: the text has {found} tokens, {fit} fit; shorten it", self.name);
         }
         Ok(ids)
+    }
+
+    /// The ids of a text of any length to go on from, at least one.
+    pub fn text_ids(&self, text: &str) -> Result<Vec<u32>> {
+        let config = *self.weights()?.config();
+        if text.is_empty() {
+            let begin = config.bos_token_id.or(config.eos_token_id).ok_or_else(|| {
+                anyhow!("{}: the model names no token to begin a text with; give a text", self.name)
+            })?;
+            return Ok(vec![begin]);
+        }
+        Ok(self.tokenizer()?.encode_to_vec(text))
     }
 
     /// A text's ids without the one that [`Model::prompt_ids`] begins an empty text with.

@@ -4,6 +4,9 @@
 //! left out, and each is preceded by the token that ends texts. All of them together are one stream,
 //! which is cut into windows of the model's whole context (the last one shorter). Every token of a
 //! window but the first is scored, given those before it.
+//!
+//! Past the context ([`score_past`]) the stream is one text instead, and what is scored are the tokens
+//! that a session which stops could not predict.
 
 use std::ops::ControlFlow;
 
@@ -85,6 +88,61 @@ pub fn score(
         bail!("the model's context of one token leaves nothing to score");
     }
     Ok(Some(score))
+}
+
+/// The first token that is scored past the context: the last position still predicts the one before.
+pub fn first_past(n_ctx: usize) -> usize {
+    n_ctx + 1
+}
+
+/// Negative logarithms of the probabilities of the tokens from `first` on, in a session that goes on
+/// past its context and has read nothing yet. `progress` is as in [`score`].
+pub fn score_past(
+    session: &mut Session<'_, '_>,
+    par: &dyn Parallel,
+    tokens: &[u32],
+    first: usize,
+    batch: usize,
+    mut progress: impl FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Vec<f64>>> {
+    let mut scores = Vec::with_capacity(tokens.len() - first);
+    let mut done = 0;
+    for part in tokens[..tokens.len() - 1].chunks(batch) {
+        session.feed_all(part, par, &mut |i, logits| {
+            let target = done + i + 1;
+            if target >= first {
+                scores.push(nats(logits, tokens[target]));
+            }
+        })?;
+        done += part.len();
+        if progress(part.len()).is_break() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(scores))
+}
+
+/// As [`score_past`], but every token is predicted from the `length` tokens before it, which are read
+/// anew for each: what a context that moves on with every token would give, at the price of a prompt
+/// per token.
+pub fn score_anew(
+    session: &mut Session<'_, '_>,
+    par: &dyn Parallel,
+    tokens: &[u32],
+    first: usize,
+    length: usize,
+    mut progress: impl FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Vec<f64>>> {
+    let mut scores = Vec::with_capacity(tokens.len() - first);
+    for target in first..tokens.len() {
+        session.truncate(0);
+        let logits = session.feed(&tokens[target - length..target], par)?;
+        scores.push(nats(logits, tokens[target]));
+        if progress(length).is_break() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(scores))
 }
 
 /// Negative logarithm of the probability that the logits give to a token.

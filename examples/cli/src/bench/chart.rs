@@ -18,6 +18,7 @@ pub fn draw(path: &PlotPath, report: &Report) -> Result<()> {
         title: &title,
         x_label: "tokens in the cache",
         y_label: "tokens per second",
+        from_zero: true,
         lines: &lines,
     })
 }

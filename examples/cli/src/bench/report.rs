@@ -5,7 +5,7 @@ use pocketgpt_runtime::workspace::{Plan, SessionOptions};
 use serde::Serialize;
 
 use super::subject::Times;
-use super::{Arithmetic, Limits, Subject, Task};
+use super::{Arithmetic, Limits, Pauses, Subject, Task};
 use crate::machine::{self, Readings};
 use crate::model::{bits_per_weight, macs_per_token};
 use crate::units;
@@ -21,6 +21,8 @@ pub struct Report {
     pub baseline: Option<Measured>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<Ratio>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pauses: Option<Pauses>,
 }
 
 /// The machine, and how the models were run on it.

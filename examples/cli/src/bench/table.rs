@@ -20,6 +20,21 @@ pub fn table(report: &Report) -> String {
             report.baseline.as_ref().map_or("the baseline", |baseline| &baseline.model)
         });
     }
+    if let Some(pauses) = &report.pauses {
+        out += &format!(
+            "\npast the context ({}, keep {}, tail {}): {:.1} tokens/s over {} tokens, in which the \
+             context begins anew {} times\np50 {:.3} ms, longest {:.3} ms, which is {:.2} times p50\n",
+            pauses.overflow,
+            pauses.keep,
+            pauses.tail,
+            pauses.tokens_per_second,
+            pauses.tokens,
+            pauses.restarts,
+            1e3 * pauses.p50_seconds,
+            1e3 * pauses.longest_seconds,
+            pauses.longest_over_p50,
+        );
+    }
     if let Some(bytes) = report.machine.peak_rss_bytes {
         out += &format!("\npeak memory in RAM: {}\n", units::bytes(bytes));
     }

@@ -72,7 +72,7 @@ impl Task {
 }
 
 /// Numbers of a linear congruential generator: any would do that are always the same.
-fn random_ids(count: usize, vocab_size: u32) -> Vec<u32> {
+pub(super) fn random_ids(count: usize, vocab_size: u32) -> Vec<u32> {
     let mut state = 1u64;
     let next = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -11,12 +11,13 @@ use super::Outcome;
 use crate::args::{ModelArgs, RunArgs, number};
 use crate::bench::{
     Arithmetic, Limits, Machine, Measured, Ratio, Report, Subject, Task, Wishes, float_twin,
-    float_twin_bytes, table,
+    float_twin_bytes, pauses, table,
 };
+use crate::context::ContextArgs;
 use crate::machine::{self, Readings, Sensors};
 use crate::model::{Model, copied_by};
 use crate::plot::{self, PlotPath};
-use crate::{interrupt, outfile, output, units};
+use crate::{engine, interrupt, outfile, output, units};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -25,6 +26,7 @@ Examples:
   pocketgpt bench -m gpt2-q4.pgpt --threads 4
   pocketgpt bench -m gpt2-q4.pgpt --baseline gpt2-q8.pgpt
   pocketgpt bench -m gpt2-q4.pgpt --plot speed.svg
+  pocketgpt bench --overflow shadow --no-baseline
   pocketgpt bench -p 256 -n 64 --depth 0,256 --no-baseline --json
 
 Tokens are random, from a fixed seed. Numbers are medians over the repetitions, after one that does
@@ -34,6 +36,9 @@ Limits are measured in turn with the model, on the same threads and instructions
 bytes can be read as the weights of a token have, which bounds making tokens, and how many
 multiply-adds a second there are, which bounds reading a prompt. `of limit` is the share that the
 model reaches (--json: roofline_fraction).
+
+With --overflow refill or shadow the time of each token past the context is measured as well, up to
+where the context has begun anew twice: the longest one is the pause.
 
 The baseline is measured in turn as well. Without --baseline it is the same model in f32, made in
 memory if it takes at most half of what is free; its speed is that of the file that
@@ -66,10 +71,13 @@ pub struct BenchArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    context: ContextArgs,
+    #[command(flatten)]
     run: RunArgs,
 }
 
 pub fn run(args: &BenchArgs) -> Result<Outcome> {
+    args.context.check()?;
     let start = Instant::now();
     let model = Model::open_to_run(&args.model, &args.run)?;
     let subject = Subject::new(&model, &args.run, start)?;
@@ -79,6 +87,8 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let mut baseline =
         file.as_ref().map(|model| Subject::new(model, &args.run, start)).transpose()?;
     let task = task(args, &subject, baseline.as_ref())?;
+    // What is out of range is told before anything is measured.
+    engine::plan(&model, &args.context.apply(*subject.engine.options()))?;
     let with_twin = baseline.is_none() && wants_twin(args, &subject)?;
     if let Some(path) = &args.plot {
         outfile::check(path.path())?;
@@ -118,6 +128,10 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
             sensors.read(&mut readings);
         }
     }
+    let pauses = pauses(&model, &args.run, &args.context, args.repeat)?;
+    if interrupt::requested() {
+        return Ok(stopped(&bar));
+    }
     bar.finish_and_clear();
 
     let machine = Machine::new(&subjects[0], &mut limits, args.repeat, peak_rss_bytes, readings);
@@ -125,7 +139,7 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let result = results.next().expect("there is at least one model")?;
     let baseline = results.next().transpose()?;
     let ratio = baseline.as_ref().map(|baseline| Ratio::new(&result, baseline));
-    let report = Report { machine, result, baseline, ratio };
+    let report = Report { machine, result, baseline, ratio, pauses };
     if let Some(path) = &args.plot {
         draw(path, &report)?;
         output::note(format_args!("{}: tokens per second by depth", path.path().display()));

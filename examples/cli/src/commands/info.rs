@@ -16,7 +16,7 @@ use super::Outcome;
 use super::plan::MemoryPlan;
 use crate::args::ModelArgs;
 use crate::decoding::Decoding;
-use crate::engine::{default_kv, default_threads};
+use crate::engine::{default_keep, default_kv, default_threads};
 use crate::model::{Model, bits_per_weight, bytes_per_token, tensor_name};
 use crate::{machine, output, units};
 
@@ -139,6 +139,7 @@ fn report(model: &Model, with_tensors: bool) -> Result<Report> {
     let metadata = model.metadata()?;
     let mut options = SessionOptions::new(file.config());
     options.kv = default_kv(&file);
+    options.keep = default_keep(&options);
     options.threads = default_threads();
     let tokenizer = file.tokenizer().map_err(|error| model.format_error(&error))?;
     Ok(Report {

@@ -13,8 +13,14 @@ const LABEL_SIZE: u32 = 14;
 const RADIUS: i32 = 4;
 
 /// Colours that are told apart on white.
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(31, 119, 180), RGBColor(214, 39, 40), RGBColor(44, 160, 44), RGBColor(148, 103, 189)];
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(31, 119, 180),
+    RGBColor(214, 39, 40),
+    RGBColor(44, 160, 44),
+    RGBColor(148, 103, 189),
+    RGBColor(140, 86, 75),
+    RGBColor(70, 70, 70),
+];
 
 /// A line, or two of the same colour.
 #[derive(Debug)]
@@ -29,7 +35,7 @@ pub struct Line {
     pub group: usize,
 }
 
-/// Lines in one chart. The axes begin at zero.
+/// Lines in one chart.
 #[derive(Debug)]
 pub struct Lines<'a> {
     /// Stands above it.
@@ -38,16 +44,38 @@ pub struct Lines<'a> {
     pub x_label: &'a str,
     /// What y is.
     pub y_label: &'a str,
+    /// Whether both axes begin at zero, so that lengths are what they are; else they hold the lines and
+    /// little more.
+    pub from_zero: bool,
     /// At least one.
     pub lines: &'a [Line],
 }
 
 impl Lines<'_> {
+    /// Where the axes begin.
+    fn begins(&self) -> (f64, f64) {
+        if self.from_zero {
+            return (0.0, 0.0);
+        }
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let x = points().map(|point| point.0).fold(f64::INFINITY, f64::min);
+        let y = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
+        let (x_end, y_end) = self.ends();
+        // Room below the lowest point, also where all are at one height.
+        (x - 0.02 * (x_end - x), y - 0.05 * (y_end - y))
+    }
+
     /// Where the axes end.
     fn ends(&self) -> (f64, f64) {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let x = points().map(|point| point.0).fold(0.0, f64::max);
         let y = points().map(|point| point.1).fold(0.0, f64::max);
+        if !self.from_zero {
+            let least = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
+            // The legend is above the lines.
+            let room = (y - least).max(1e-3 * y.abs()).max(f64::MIN_POSITIVE);
+            return (x.max(1.0), y + 0.5 * room);
+        }
         // An axis of no length cannot be drawn.
         (x.max(1.0), (1.08 * y).max(f64::MIN_POSITIVE))
     }
@@ -60,13 +88,13 @@ impl Drawing for Lines<'_> {
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult<B> {
         let font = |size: u32| (FontFamily::SansSerif, f64::from(size)).into_font();
-        let (x_end, y_end) = self.ends();
+        let ((x_begin, y_begin), (x_end, y_end)) = (self.begins(), self.ends());
         let mut chart = ChartBuilder::on(area)
             .caption(self.title, font(TITLE_SIZE))
             .margin(16)
             .x_label_area_size(44)
             .y_label_area_size(74)
-            .build_cartesian_2d(0.0..1.02 * x_end, 0.0..y_end)?;
+            .build_cartesian_2d(x_begin..1.02 * x_end, y_begin..y_end)?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)
@@ -76,7 +104,7 @@ impl Drawing for Lines<'_> {
             .x_desc(self.x_label)
             .y_desc(self.y_label)
             .x_label_formatter(&|x| format!("{x:.0}"))
-            .y_label_formatter(&|y| number(*y, y_end))
+            .y_label_formatter(&|y| number(*y, y_end - y_begin))
             .draw()?;
         for line in self.lines {
             let colour = COLOURS[line.group % COLOURS.len()];
@@ -128,8 +156,11 @@ mod tests {
             group: 0,
         };
         let lines = [line(&[(0.0, 100.0), (512.0, 50.0)]), line(&[(0.0, 20.0)])];
-        let chart = Lines { title: "", x_label: "", y_label: "", lines: &lines };
+        let chart = Lines { title: "", x_label: "", y_label: "", from_zero: true, lines: &lines };
         assert_eq!(chart.ends(), (512.0, 108.0));
+        let close = Lines { from_zero: false, ..chart };
+        let ((x, y), (x_end, y_end)) = (close.begins(), close.ends());
+        assert!(x < 0.0 && x_end == 512.0 && (0.0..20.0).contains(&y) && y_end > 100.0);
         // A single point at zero still has axes.
         let lines = [line(&[(0.0, 0.0)])];
         let (x, y) = Lines { lines: &lines, ..chart }.ends();

@@ -8,6 +8,7 @@ mod generate;
 mod inside;
 mod interactive;
 mod memory;
+mod overflow;
 mod reports;
 mod run;
 mod saved;

@@ -83,6 +83,8 @@ fn info_and_plan_agree() {
     let parts = [
         "weights_bytes",
         "kv_cache_bytes",
+        "shadow_cache_bytes",
+        "history_bytes",
         "scratch_bytes",
         "logits_bytes",
         "branch_tables_bytes",

@@ -215,7 +215,7 @@ impl Beginning {
         decoding: &DecodingArgs,
     ) -> Result<Self> {
         let Some(loaded) = loaded else {
-            let ids = model.prompt_ids(&prompt)?;
+            let ids = model.text_ids(&prompt)?;
             return Ok(Self { ids, new_tokens: 0, prompt: Some(prompt) });
         };
         let saved = loaded.session(model)?;

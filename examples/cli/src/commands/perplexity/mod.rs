@@ -1,5 +1,7 @@
 //! `pocketgpt perplexity`
 
+mod past;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -8,6 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use serde::Serialize;
 
+use self::past::PastArgs;
 use super::Outcome;
 use crate::args::{ModelArgs, RunArgs};
 use crate::engine::Engine;
@@ -23,9 +26,14 @@ const LOGIT_ROWS: usize = 16;
 Examples:
   pocketgpt perplexity --text story.txt
   pocketgpt perplexity -m gpt2.pgpt --text wiki.txt --kv f32 --json
+  pocketgpt perplexity --text story.txt --overflow refill --keep 4
+  pocketgpt perplexity --text story.txt --overflow refill --limit 3000 --anew --plot tails.svg \\
+      --compare-keep 0,1,4,16 --compare-tail 64,128,255,384
 
 Documents in the text are separated by <|endoftext|>. The text is read in windows of the model's
-whole context, which do not overlap; the first token of each is not scored.")]
+whole context, which do not overlap; the first token of each is not scored. With --overflow refill or
+shadow it is one text instead, and what is scored are the tokens past the first window, which stop
+cannot reach.")]
 pub struct PerplexityArgs {
     /// Text file
     #[arg(long, value_name = "FILE")]
@@ -35,6 +43,8 @@ pub struct PerplexityArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    past: PastArgs,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -58,6 +68,7 @@ struct Report {
 }
 
 pub fn run(args: &PerplexityArgs) -> Result<Outcome> {
+    args.past.check()?;
     let model = Model::open_to_run(&args.model, &args.run)?;
     let text_name = args.text.display();
     let eos = model.weights()?.config().eos_token_id.ok_or_else(|| {
@@ -66,6 +77,9 @@ pub fn run(args: &PerplexityArgs) -> Result<Outcome> {
     let stream = TokenStream::new(&input::text_file(&args.text)?, &model.tokenizer()?, eos);
     if stream.tokens.len() < 2 {
         bail!("{text_name}: there is no text in the file; give one with some sentences");
+    }
+    if args.past.is_wanted() {
+        return past::run(args, &model, &stream);
     }
     let mut engine = Engine::new(&model, &args.run, LOGIT_ROWS)?;
     interrupt::catch();
