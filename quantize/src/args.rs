@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pocketgpt_quantize::source::SourceDtype;
 use pocketgpt_quantize::synth::Preset;
-use pocketgpt_quantize::{ConvertOptions, Encoding, TokenizerChoice};
+use pocketgpt_quantize::{CalibrationText, ConvertOptions, Encoding, Method, TokenizerChoice};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -62,6 +62,15 @@ pub struct ConvertArgs {
     /// Encoding of wte and lm_head [default: q8 with --to q4, otherwise that of --to]
     #[arg(long, value_name = "ENCODING")]
     pub head: Option<EncodingArg>,
+    /// How weights are rounded [default: gptq for q4 and with --calibrate, otherwise rtn]
+    #[arg(long)]
+    pub method: Option<MethodArg>,
+    /// Text to calibrate with, documents separated by <|endoftext|> [default: built-in stories]
+    #[arg(long, value_name = "TEXT")]
+    pub calibrate: Option<PathBuf>,
+    /// Most tokens of the text that are used
+    #[arg(long, value_name = "N", default_value_t = Method::DEFAULT_TOKENS)]
+    pub calibration_tokens: usize,
     /// Make a file without tokenizer, which takes token ids only
     #[arg(long, conflicts_with = "tokenizer")]
     pub no_tokenizer: bool,
@@ -87,6 +96,17 @@ impl ConvertArgs {
         ConvertOptions {
             to: self.to.into(),
             head: self.head.map(Into::into),
+            method: match self.method {
+                Some(MethodArg::Rtn) => Method::Rtn,
+                None if self.calibrate.is_none() => Method::Rtn,
+                _ => Method::Gptq {
+                    text: self
+                        .calibrate
+                        .clone()
+                        .map_or(CalibrationText::BuiltIn, CalibrationText::File),
+                    tokens: self.calibration_tokens,
+                },
+            },
             tokenizer: match &self.tokenizer {
                 _ if self.no_tokenizer => TokenizerChoice::Skip,
                 Some(folder) => TokenizerChoice::From(folder.clone()),
@@ -156,6 +176,14 @@ impl From<EncodingArg> for Encoding {
             EncodingArg::F32 => Self::F32,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MethodArg {
+    /// Round to nearest, each group of 32 weights for itself
+    Rtn,
+    /// Fit to a text, errors fed to the weights behind them
+    Gptq,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

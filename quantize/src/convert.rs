@@ -7,11 +7,15 @@ use pocketgpt_runtime::config::Gpt2Config;
 use pocketgpt_runtime::format::encode::FileLayout;
 use pocketgpt_runtime::format::{Encoding, Packing, Role, TensorEntry};
 use pocketgpt_runtime::quant::tile::{self, ROWS};
+use pocketgpt_runtime::tokenizer::TokenizerView;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::allocate::Encodings;
+use crate::calibrate::text::{self, Windows};
+use crate::calibrated::{Calibrated, Reader};
 use crate::error::ConvertError;
 use crate::gpt2_names::{self, NamedTensors, is_transposed};
 use crate::hf_config;
@@ -27,6 +31,12 @@ use crate::writer::{self, Writer};
 /// Program and version, as it stands in files.
 pub const TOOL: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
+/// What models are calibrated with if nothing else is given: stories and fairy tales in the public
+/// domain.
+const BUILT_IN_TEXT: &str = include_str!("../data/calibration.txt");
+/// Longest window of text that a model is calibrated with.
+const MAX_WINDOW: usize = 1024;
+
 /// Bytes of the file that are made at a time.
 const CHUNK_BYTES: usize = 8 << 20;
 /// Bytes a number of the metadata's `quality` may need, its comma included.
@@ -40,6 +50,8 @@ pub struct ConvertOptions {
     /// Encoding of `wte` and `lm_head`; by default `to`, but q8 where `to` is q4: every token's
     /// logits come from there, and 4 bits are too few for that.
     pub head: Option<Encoding>,
+    /// How q8 and q4 matrices are rounded.
+    pub method: Method,
     /// Which tokenizer the file gets.
     pub tokenizer: TokenizerChoice,
     /// Threads to work with; by default as many as there are CPUs. The bytes do not depend on it.
@@ -47,9 +59,15 @@ pub struct ConvertOptions {
 }
 
 impl Default for ConvertOptions {
-    /// q8 with the checkpoint's tokenizer.
+    /// q8 with the checkpoint's tokenizer, each matrix for itself.
     fn default() -> Self {
-        Self { to: Encoding::Q8, head: None, tokenizer: TokenizerChoice::FromSource, threads: None }
+        Self {
+            to: Encoding::Q8,
+            head: None,
+            method: Method::Rtn,
+            tokenizer: TokenizerChoice::FromSource,
+            threads: None,
+        }
     }
 }
 
@@ -58,6 +76,35 @@ impl ConvertOptions {
     pub fn head_encoding(&self) -> Encoding {
         self.head.unwrap_or(if self.to == Encoding::Q4 { Encoding::Q8 } else { self.to })
     }
+}
+
+/// How matrices are rounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Each group of 32 weights to the grid that is nearest to it.
+    Rtn,
+    /// So that the model's predictions on a text change least, see `docs/quantization.md`: some
+    /// minutes for 124 million parameters. Matrices that stay float are only stored.
+    Gptq {
+        /// The text.
+        text: CalibrationText,
+        /// Most tokens of it that are used.
+        tokens: usize,
+    },
+}
+
+impl Method {
+    /// Tokens that are used where the user does not say.
+    pub const DEFAULT_TOKENS: usize = 1 << 16;
+}
+
+/// What a model is calibrated with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CalibrationText {
+    /// English stories that come with the program.
+    BuiltIn,
+    /// A file of documents with `<|endoftext|>` between them.
+    File(PathBuf),
 }
 
 /// Which tokenizer a file gets.
@@ -85,8 +132,10 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn Progress,
 ) -> Result<Report, ConvertError> {
-    let pool = start_threads(options.threads)?;
-    convert_in(pool.as_ref(), source, output, options, progress)
+    match start_threads(options.threads)? {
+        Some(pool) => pool.install(|| convert_here(source, output, options, progress)),
+        None => convert_here(source, output, options, progress),
+    }
 }
 
 /// Threads to work with. Where nobody said how many, and the system refuses them, the calling thread
@@ -106,8 +155,8 @@ fn start_threads(wanted: Option<usize>) -> Result<Option<rayon::ThreadPool>, Con
     }
 }
 
-fn convert_in(
-    pool: Option<&rayon::ThreadPool>,
+/// Converts on the threads that this one belongs to.
+fn convert_here(
     source: &Path,
     output: &Path,
     options: &ConvertOptions,
@@ -120,6 +169,7 @@ fn convert_in(
     let tokenizer = read_tokenizer(&folder, &hf.config, options)?;
     refuse_source_as_output(&checkpoint, tokenizer.as_ref(), output)?;
 
+    let text = calibration_text(&hf.config, tokenizer.as_ref(), options)?;
     let mut metadata = Metadata {
         tool: TOOL,
         source: SourceReport { name: own_name(source), sha256: "0".repeat(64) },
@@ -141,20 +191,50 @@ fn convert_in(
             _ => options.to,
         })
         .map_err(|source| ConvertError::Config { path: folder.join("config.json"), source })?;
+    let encodings = Encodings::uniform(options.head_encoding(), options.to, hf.config.n_layer);
 
-    progress.start(named.tensors.iter().map(|t| t.byte_len() as u64).sum());
+    let all_bytes: u64 = named.tensors.iter().map(|t| t.byte_len() as u64).sum();
+    let mut calibrated = match text {
+        None => {
+            progress.start(all_bytes);
+            None
+        }
+        Some(text) => {
+            let mut reader =
+                Reader { checkpoint: &mut checkpoint, named: &named, config: hf.config };
+            let blocks =
+                (0..hf.config.n_layer as usize).map(|l| reader.block_bytes(l)).sum::<u64>();
+            progress.start(all_bytes + blocks);
+            Some(Calibrated::start(&mut reader, text, encodings, wpe, progress)?)
+        }
+    };
     let (entries, file_len) = (layout.entries.clone(), layout.file_len());
     let mut hash = Sha256::new();
     hash.update(&hf.text);
     let mut tensors = Vec::with_capacity(entries.len());
     let mut total = Totals::default();
-    let mut work = Work { pool, writer: Writer::create(output, layout)?, out: vec![], progress };
+    let mut work = Work { writer: Writer::create(output, layout)?, out: vec![], progress };
     let mut bytes = Vec::new();
     for (entry, tensor) in entries.iter().zip(&named.tensors) {
         work.progress.tensor(&tensor.name);
         checkpoint.read(tensor, 0..tensor.byte_len(), &mut bytes)?;
         hash_tensor(&mut hash, entry, tensor, &bytes);
-        let loss = work.encode(checkpoint.path_of(tensor), entry, tensor, &bytes)?;
+        let fitted = match &mut calibrated {
+            None => None,
+            Some(calibrated) => {
+                let mut reader =
+                    Reader { checkpoint: &mut checkpoint, named: &named, config: hf.config };
+                calibrated.tensor(&mut reader, entry, work.progress)?
+            }
+        };
+        let loss = match fitted {
+            Some((made, loss)) => {
+                work.writer.write(&made)?;
+                work.advance(bytes.len())?;
+                loss
+            }
+            None => work.encode(checkpoint.path_of(tensor), entry, tensor, &bytes)?,
+        };
         total.add(entry, &loss);
         tensors.push(TensorReport::new(entry, &loss));
     }
@@ -163,6 +243,9 @@ fn convert_in(
     metadata.source.sha256 = hex(&hash.finalize());
     metadata.quality = tensors.iter().map(|t| t.snr_db).collect();
     let Work { writer, progress, .. } = work;
+    if let Some(d) = calibrated.as_ref().and_then(Calibrated::divergence) {
+        eprintln!("DIV {d:?}");
+    }
     let file = writer.finish(&tokenizer_bytes, &metadata.json(), metadata_len)?;
     verify::check(file.path(), output, false)?;
     if progress.is_cancelled() {
@@ -239,6 +322,29 @@ fn read_tokenizer(
     Ok(Some(section))
 }
 
+/// The windows that the method asks for.
+fn calibration_text(
+    config: &Gpt2Config,
+    tokenizer: Option<&TokenizerSection>,
+    options: &ConvertOptions,
+) -> Result<Option<Windows>, ConvertError> {
+    let Method::Gptq { text, tokens } = &options.method else { return Ok(None) };
+    let section = tokenizer.ok_or(ConvertError::CalibrationWithoutTokenizer)?;
+    let view = TokenizerView::new(&section.bytes).expect("made by the builder");
+    let (text, path) = match text {
+        CalibrationText::BuiltIn => (BUILT_IN_TEXT.into(), Path::new("built-in text")),
+        CalibrationText::File(path) => {
+            let bytes = std::fs::read(path).map_err(ConvertError::io("read", path))?;
+            // A few broken characters in a large text do not matter.
+            (String::from_utf8_lossy(&bytes).into_owned(), &**path)
+        }
+    };
+    let stream = text::stream(&text, config.eos_token_id, |text| view.encode_to_vec(text));
+    let length = (config.n_ctx as usize).min(MAX_WINDOW);
+    let windows = Windows::new(&stream, length, *tokens);
+    windows.map(Some).ok_or_else(|| ConvertError::EmptyCalibration { path: path.into() })
+}
+
 fn refuse_source_as_output(
     checkpoint: &Checkpoint,
     tokenizer: Option<&TokenizerSection>,
@@ -274,7 +380,7 @@ fn wpe_encoding(
     Ok(if fits { Encoding::F16 } else { Encoding::F32 })
 }
 
-fn dtype_of(tensor: &SourceTensor) -> SourceDtype {
+pub(crate) fn dtype_of(tensor: &SourceTensor) -> SourceDtype {
     SourceDtype::from_safetensors(tensor.dtype).expect("checked when names were resolved")
 }
 
@@ -294,10 +400,8 @@ fn own_name(path: &Path) -> String {
     real.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 
-/// What encoding needs from one tensor to the next. Only blocks are encoded in the pool: the
-/// caller's progress stays on the caller's thread.
+/// What encoding needs from one tensor to the next.
 struct Work<'a> {
-    pool: Option<&'a rayon::ThreadPool>,
     writer: Writer,
     /// Bytes of the file being made.
     out: Vec<u8>,
@@ -362,9 +466,7 @@ impl Work<'_> {
         for first in (0..blocks).step_by(at_a_time) {
             let count = at_a_time.min(blocks - first);
             self.out.resize(count * record_len, 0);
-            let losses = in_pool(self.pool, || {
-                encode_blocks(&matrix, entry.encoding, first, record_len, &mut self.out)
-            });
+            let losses = encode_blocks(&matrix, entry.encoding, first, record_len, &mut self.out);
             // Summed in order, so that the total does not depend on the threads.
             losses.into_iter().for_each(|loss| total += loss);
             self.writer.write(&self.out)?;
@@ -378,13 +480,6 @@ impl Work<'_> {
     fn advance(&mut self, bytes: usize) -> Result<(), ConvertError> {
         self.progress.advance(bytes as u64);
         if self.progress.is_cancelled() { Err(ConvertError::Cancelled) } else { Ok(()) }
-    }
-}
-
-fn in_pool<R: Send>(pool: Option<&rayon::ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
-    match pool {
-        Some(pool) => pool.install(work),
-        None => work(),
     }
 }
 

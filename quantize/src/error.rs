@@ -19,6 +19,21 @@ pub enum ConvertError {
         /// Why.
         source: std::io::Error,
     },
+    /// The text to calibrate with has no tokens to speak of.
+    #[error("{}: there is no text to calibrate with; give a file with some pages of it", path.display())]
+    EmptyCalibration {
+        /// The text's file.
+        path: PathBuf,
+    },
+    /// A text needs a tokenizer.
+    #[error("calibrating takes a tokenizer; leave out --no-tokenizer, or use --method rtn")]
+    CalibrationWithoutTokenizer,
+    /// Numbers became infinite or NaN on the way through the layers.
+    #[error("h.{layer}: activations are not finite on the calibration text; use --method rtn")]
+    Diverged {
+        /// Number of the block.
+        layer: u16,
+    },
     /// There is nothing at the source path.
     #[error("{}: no such checkpoint; give a Hugging Face folder or a .safetensors file", path.display())]
     NotFound {

@@ -25,6 +25,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod allocate;
+mod calibrate;
+mod calibrated;
 mod convert;
 mod error;
 pub mod gpt2_names;
@@ -45,7 +48,7 @@ pub mod tokenizer;
 pub mod verify;
 pub mod writer;
 
-pub use convert::{ConvertOptions, TOOL, TokenizerChoice, convert};
+pub use convert::{CalibrationText, ConvertOptions, Method, TOOL, TokenizerChoice, convert};
 pub use error::ConvertError;
 pub use inspect::{CheckpointInspection, FileInspection, Inspection, inspect};
 pub use pocketgpt_runtime::format::Encoding;

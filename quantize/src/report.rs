@@ -112,6 +112,11 @@ pub(crate) fn snr_db(loss: &Loss) -> Option<f64> {
 /// Logarithm of a normal positive number. It stands in the file, and the one of the C library
 /// differs from machine to machine: here are `+ - * /` only.
 fn log10(value: f64) -> f64 {
+    ln(value) / std::f64::consts::LN_10
+}
+
+/// Natural logarithm of a normal positive number, the same on every machine.
+pub(crate) fn ln(value: f64) -> f64 {
     let bits = value.to_bits();
     let mut exponent = (bits >> 52) as i32 - 1023;
     let mut mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
@@ -125,7 +130,7 @@ fn log10(value: f64) -> f64 {
     for power in (0..14).rev() {
         sum = sum * z * z + 1.0 / f64::from(2 * power + 1);
     }
-    (2.0 * z * sum + f64::from(exponent) * std::f64::consts::LN_2) / std::f64::consts::LN_10
+    2.0 * z * sum + f64::from(exponent) * std::f64::consts::LN_2
 }
 
 /// The table for people: one line per tensor, then the totals.
