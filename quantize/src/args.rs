@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pocketgpt_quantize::source::SourceDtype;
 use pocketgpt_quantize::synth::Preset;
-use pocketgpt_quantize::{CalibrationText, ConvertOptions, Encoding, Method, TokenizerChoice};
+use pocketgpt_quantize::{
+    CalibrationText, ConvertOptions, Encoding, Method, Target, TokenizerChoice,
+};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -62,8 +64,14 @@ pub struct ConvertArgs {
     /// Encoding of wte and lm_head [default: q8 with --to q4, otherwise that of --to]
     #[arg(long, value_name = "ENCODING")]
     pub head: Option<EncodingArg>,
+    /// Choose q4 or q8 for each matrix, so that all of them take at most X bits per weight
+    #[arg(long, value_name = "X", conflicts_with_all = ["to", "head"], value_parser = bits)]
+    pub target_bpw: Option<f64>,
+    /// The same for a file of at most so many bytes
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["to", "head", "target_bpw"])]
+    pub target_size: Option<u64>,
     /// How weights are rounded [default: gptq for q4 and with --calibrate, otherwise rtn]
-    #[arg(long)]
+    #[arg(long, value_name = "METHOD")]
     pub method: Option<MethodArg>,
     /// Text to calibrate with, documents separated by <|endoftext|> [default: built-in stories]
     #[arg(long, value_name = "TEXT")]
@@ -92,13 +100,29 @@ pub struct ConvertArgs {
 }
 
 impl ConvertArgs {
+    fn has_target(&self) -> bool {
+        self.target_bpw.is_some() || self.target_size.is_some()
+    }
+
     pub fn options(&self) -> ConvertOptions {
+        let q4 = [Some(self.to), self.head].contains(&Some(EncodingArg::Q4));
         ConvertOptions {
             to: self.to.into(),
+            target: match (self.target_bpw, self.target_size) {
+                (Some(bits), _) => Some(Target::BitsPerWeight(bits)),
+                (None, Some(bytes)) => Some(Target::FileBytes(bytes)),
+                (None, None) => None,
+            },
             head: self.head.map(Into::into),
             method: match self.method {
                 Some(MethodArg::Rtn) => Method::Rtn,
-                None if self.calibrate.is_none() => Method::Rtn,
+                // q8 loses next to nothing as it is, and a text is of no use without a tokenizer.
+                None if self.calibrate.is_none()
+                    && !self.has_target()
+                    && (self.no_tokenizer || !q4) =>
+                {
+                    Method::Rtn
+                }
                 _ => Method::Gptq {
                     text: self
                         .calibrate
@@ -115,6 +139,11 @@ impl ConvertArgs {
             threads: self.threads.map(usize::from),
         }
     }
+}
+
+fn bits(text: &str) -> Result<f64, String> {
+    let bits: f64 = text.parse().map_err(|_| "expected a number like 4.5".to_owned())?;
+    if (1.0..=32.0).contains(&bits) { Ok(bits) } else { Err("expected 1 to 32".into()) }
 }
 
 /// Make a checkpoint of random numbers, to measure speed and memory without a download
@@ -159,7 +188,7 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EncodingArg {
     Q8,
     Q4,

@@ -9,7 +9,9 @@ use pocketgpt_runtime::quant::tile::{self, ROWS, record_len};
 
 use crate::allocate::Encodings;
 use crate::calibrate::text::Windows;
-use crate::calibrate::{Block, Calibration, Divergence, Fitted, Linear, Moments, Norm, fit};
+use crate::calibrate::{
+    Block, Calibration, Divergence, Fitted, Linear, Moments, Norm, fit, rounded,
+};
 use crate::convert::dtype_of;
 use crate::error::ConvertError;
 use crate::gpt2_names::{NamedTensors, is_transposed};
@@ -107,26 +109,23 @@ impl Reader<'_> {
     }
 }
 
-/// Fitted tensors, and what it takes to fit the next ones.
-pub(crate) struct Calibrated {
+/// What reading the checkpoint once has told.
+pub(crate) struct Survey {
     calibration: Calibration,
-    encodings: Encodings,
-    config: Gpt2Config,
     wte: Linear,
+    wpe: Vec<f32>,
     ln_f: Norm,
-    /// The file's `wte`, then its head.
-    stored_head: Linear,
-    /// Tensors that are made and not yet written.
-    ready: HashMap<(Role, u16), (Vec<u8>, Loss)>,
+    head_moments: Moments,
+    /// What `wte` in q4 alone costs, then each matrix of the blocks; empty unless asked for.
+    pub(crate) divergences: Vec<f64>,
 }
 
-impl Calibrated {
-    /// Reads the checkpoint once, for what its head gets, and fits `wte`.
-    pub(crate) fn start(
+impl Survey {
+    /// Reads the checkpoint once.
+    pub(crate) fn new(
         reader: &mut Reader<'_>,
         text: Windows,
-        encodings: Encodings,
-        wpe_encoding: Encoding,
+        try_matrices: bool,
         progress: &mut dyn Progress,
     ) -> Result<Self, ConvertError> {
         let config = reader.config;
@@ -135,25 +134,61 @@ impl Calibrated {
         let ln_f = reader.norm(Role::LnFWeight, Role::LnFBias, 0)?;
         let mut calibration = Calibration::new(config, text);
         calibration.embed(&wte, &wte, &wpe, &wpe);
+        let mut variants = try_matrices.then(|| calibration.variants(&rounded(&wte), &wpe));
         for layer in 0..config.n_layer as usize {
             progress.tensor(&format!("reading h.{layer}"));
             let block = reader.block(layer)?;
-            calibration.survey(layer, &block, &mut || cancelled(progress))?;
+            let step = &mut || cancelled(progress);
+            calibration.survey(layer, &block, step)?;
+            if let Some(variants) = &mut variants {
+                variants.block(&calibration.network, layer, &block, step)?;
+            }
             progress.advance(reader.block_bytes(layer));
         }
-        progress.tensor("wte");
-        let moments = calibration.head_moments(&ln_f, false);
-        let fitted = fit_or_keep(&wte, encodings.of(Role::Wte, 0), &moments);
+        progress.tensor("lm_head");
+        let divergences = match variants {
+            None => vec![],
+            Some(variants) => {
+                let head = match config.tied_head {
+                    true => wte.clone(),
+                    false => reader.linear(Role::LmHead, None, 0)?,
+                };
+                let step = &mut || cancelled(progress);
+                variants.divergences(&calibration.network, &ln_f, &head, &rounded(&head), step)?
+            }
+        };
+        let head_moments = calibration.head_moments(&ln_f, false);
+        Ok(Self { calibration, wte, wpe, ln_f, head_moments, divergences })
+    }
+
+    /// Fits `wte`, and begins.
+    pub(crate) fn begin(self, encodings: Encodings, wpe_encoding: Encoding) -> Calibrated {
+        let Self { mut calibration, wte, wpe, ln_f, head_moments, .. } = self;
+        let fitted = fit_or_keep(&wte, encodings.of(Role::Wte, 0), &head_moments);
         let stored_wpe: Vec<f32> = match wpe_encoding {
             Encoding::F16 => wpe.iter().map(|x| half::f16::from_f32(*x).to_f32()).collect(),
             _ => wpe.clone(),
         };
         calibration.embed(&wte, &fitted.linear, &wpe, &stored_wpe);
         let ready = HashMap::from([((Role::Wte, NO_LAYER), (fitted.records, fitted.loss))]);
-        let stored_head = fitted.linear;
-        Ok(Self { calibration, encodings, config, wte, ln_f, stored_head, ready })
+        Calibrated { calibration, encodings, head: wte, ln_f, stored_head: fitted.linear, ready }
     }
+}
 
+/// Fitted tensors, and what it takes to fit the next ones.
+pub(crate) struct Calibrated {
+    calibration: Calibration,
+    encodings: Encodings,
+    /// The checkpoint's head.
+    head: Linear,
+    ln_f: Norm,
+    /// The file's.
+    stored_head: Linear,
+    /// Tensors that are made and not yet written.
+    ready: HashMap<(Role, u16), (Vec<u8>, Loss)>,
+}
+
+impl Calibrated {
     /// The bytes of a tensor that is not as in the checkpoint; tensors are asked for in the
     /// order of the file.
     pub(crate) fn tensor(
@@ -168,7 +203,7 @@ impl Calibrated {
                 let head = reader.linear(Role::LmHead, None, 0)?;
                 let moments = self.calibration.head_moments(&self.ln_f, true);
                 let fitted = fit_or_keep(&head, entry.encoding, &moments);
-                self.wte = head;
+                self.head = head;
                 self.stored_head = fitted.linear;
                 return Ok(Some((fitted.records, fitted.loss)));
             }
@@ -204,14 +239,9 @@ impl Calibrated {
         Ok(())
     }
 
-    /// Tokens of the text in use.
-    pub(crate) fn tokens(&self) -> usize {
-        self.calibration.tokens()
-    }
-
     /// How far the finished file is from the checkpoint.
     pub(crate) fn divergence(&self) -> Option<Divergence> {
-        self.calibration.divergence(&self.ln_f, &self.wte, &self.stored_head)
+        self.calibration.divergence(&self.ln_f, &self.head, &self.stored_head)
     }
 }
 
@@ -240,5 +270,5 @@ fn fit_or_keep(source: &Linear, encoding: Encoding, moments: &Moments) -> Fitted
     }
     let shape = (source.rows, source.cols);
     let linear = Linear::from_records(encoding, &records, shape, source.bias.clone());
-    Fitted { encoding, records, linear, loss }
+    Fitted { records, linear, loss }
 }

@@ -13,16 +13,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::allocate::Encodings;
+use crate::allocate::{Encodings, Target, allocate};
 use crate::calibrate::text::{self, Windows};
-use crate::calibrated::{Calibrated, Reader};
+use crate::calibrated::{Calibrated, Reader, Survey};
 use crate::error::ConvertError;
 use crate::gpt2_names::{self, NamedTensors, is_transposed};
 use crate::hf_config;
 use crate::numbers::{SourceMatrix, count_not_finite, read_numbers};
 use crate::pack::{BlockScratch, Loss, encode_block, encode_numbers};
 use crate::progress::Progress;
-use crate::report::{self, Recipe, Report, SourceReport, TensorReport};
+use crate::report::{self, DivergenceReport, Recipe, Report, SourceReport, TensorReport};
 use crate::source::{Checkpoint, SourceDtype, SourceTensor, checkpoint_folder};
 use crate::tokenizer::{self, TokenizerSection};
 use crate::verify;
@@ -52,6 +52,9 @@ pub struct ConvertOptions {
     pub head: Option<Encoding>,
     /// How q8 and q4 matrices are rounded.
     pub method: Method,
+    /// Size of the file, for which q4 and q8 are chosen matrix by matrix instead of `to` and
+    /// `head`; takes [`Method::Gptq`].
+    pub target: Option<Target>,
     /// Which tokenizer the file gets.
     pub tokenizer: TokenizerChoice,
     /// Threads to work with; by default as many as there are CPUs. The bytes do not depend on it.
@@ -65,6 +68,7 @@ impl Default for ConvertOptions {
             to: Encoding::Q8,
             head: None,
             method: Method::Rtn,
+            target: None,
             tokenizer: TokenizerChoice::FromSource,
             threads: None,
         }
@@ -170,44 +174,50 @@ fn convert_here(
     refuse_source_as_output(&checkpoint, tokenizer.as_ref(), output)?;
 
     let text = calibration_text(&hf.config, tokenizer.as_ref(), options)?;
+    if options.target.is_some() && text.is_none() {
+        return Err(ConvertError::TargetWithoutText);
+    }
     let mut metadata = Metadata {
         tool: TOOL,
         source: SourceReport { name: own_name(source), sha256: "0".repeat(64) },
-        recipe: Recipe {
-            to: options.to.name(),
-            head: options.head_encoding().name(),
-            tokenizer: tokenizer.is_some(),
-        },
+        recipe: Recipe::new(options, tokenizer.is_some(), text.as_ref()),
         generation: hf.generation,
+        divergence: text.as_ref().map(|_| DivergenceReport::LONGEST),
         quality: vec![],
     };
     let tokenizer_bytes = tokenizer.map_or(vec![], |section| section.bytes);
     let metadata_len = metadata.json().len() + QUALITY_BYTES * named.tensors.len();
-    let wpe = wpe_encoding(&mut checkpoint, &named, options.to)?;
-    let layout =
-        FileLayout::new(&hf.config, tokenizer_bytes.len(), metadata_len, |role, _| match role {
-            Role::Wte | Role::LmHead => options.head_encoding(),
+    let wpe = wpe_encoding(&mut checkpoint, &named, options)?;
+    let lay_out = |encodings: &Encodings| {
+        let encoding = |role: Role, layer| match role {
             Role::Wpe => wpe,
-            _ => options.to,
-        })
-        .map_err(|source| ConvertError::Config { path: folder.join("config.json"), source })?;
-    let encodings = Encodings::uniform(options.head_encoding(), options.to, hf.config.n_layer);
+            role if role.is_matrix() => encodings.of(role, layer),
+            _ => Encoding::F32,
+        };
+        FileLayout::new(&hf.config, tokenizer_bytes.len(), metadata_len, encoding)
+            .map_err(|source| ConvertError::Config { path: folder.join("config.json"), source })
+    };
 
     let all_bytes: u64 = named.tensors.iter().map(|t| t.byte_len() as u64).sum();
-    let mut calibrated = match text {
-        None => {
-            progress.start(all_bytes);
-            None
-        }
+    let n_layer = hf.config.n_layer;
+    let mut encodings = Encodings::uniform(options.head_encoding(), options.to, n_layer);
+    let mut calibrated = None;
+    match text {
+        None => progress.start(all_bytes),
         Some(text) => {
+            let smallest = lay_out(&Encodings::uniform(Encoding::Q4, Encoding::Q4, n_layer))?;
             let mut reader =
                 Reader { checkpoint: &mut checkpoint, named: &named, config: hf.config };
-            let blocks =
-                (0..hf.config.n_layer as usize).map(|l| reader.block_bytes(l)).sum::<u64>();
+            let blocks: u64 = (0..n_layer as usize).map(|l| reader.block_bytes(l)).sum();
             progress.start(all_bytes + blocks);
-            Some(Calibrated::start(&mut reader, text, encodings, wpe, progress)?)
+            let survey = Survey::new(&mut reader, text, options.target.is_some(), progress)?;
+            if let Some(target) = options.target {
+                encodings = allocate(&hf.config, &survey.divergences, target, smallest.file_len())?;
+            }
+            calibrated = Some(survey.begin(encodings.clone(), wpe));
         }
-    };
+    }
+    let layout = lay_out(&encodings)?;
     let (entries, file_len) = (layout.entries.clone(), layout.file_len());
     let mut hash = Sha256::new();
     hash.update(&hf.text);
@@ -243,9 +253,8 @@ fn convert_here(
     metadata.source.sha256 = hex(&hash.finalize());
     metadata.quality = tensors.iter().map(|t| t.snr_db).collect();
     let Work { writer, progress, .. } = work;
-    if let Some(d) = calibrated.as_ref().and_then(Calibrated::divergence) {
-        eprintln!("DIV {d:?}");
-    }
+    let divergence = calibrated.as_ref().and_then(Calibrated::divergence);
+    metadata.divergence = divergence.map(DivergenceReport::new);
     let file = writer.finish(&tokenizer_bytes, &metadata.json(), metadata_len)?;
     verify::check(file.path(), output, false)?;
     if progress.is_cancelled() {
@@ -261,6 +270,7 @@ fn convert_here(
         file_bytes: file_len,
         tokenizer_bytes: tokenizer_bytes.len() as u64,
         parameters: hf.config.parameter_count(),
+        divergence: metadata.divergence,
         bits_per_weight: report::bits_per_weight(total.bytes, total.weights),
         snr_db: report::snr_db(&total.loss),
     })
@@ -274,6 +284,9 @@ struct Metadata {
     recipe: Recipe,
     /// Sampling defaults of the checkpoint.
     generation: Map<String, Value>,
+    /// What conversion cost on text that nothing was fitted to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    divergence: Option<DivergenceReport>,
     /// Signal to noise in dB per tensor, in the order of the directory; null if nothing was lost.
     quality: Vec<Option<f64>>,
 }
@@ -329,6 +342,10 @@ fn calibration_text(
     options: &ConvertOptions,
 ) -> Result<Option<Windows>, ConvertError> {
     let Method::Gptq { text, tokens } = &options.method else { return Ok(None) };
+    let rounded = |encoding| matches!(encoding, Encoding::Q4 | Encoding::Q8);
+    if options.target.is_none() && !rounded(options.to) && !rounded(options.head_encoding()) {
+        return Ok(None);
+    }
     let section = tokenizer.ok_or(ConvertError::CalibrationWithoutTokenizer)?;
     let view = TokenizerView::new(&section.bytes).expect("made by the builder");
     let (text, path) = match text {
@@ -365,9 +382,9 @@ fn refuse_source_as_output(
 fn wpe_encoding(
     checkpoint: &mut Checkpoint,
     named: &NamedTensors,
-    to: Encoding,
+    options: &ConvertOptions,
 ) -> Result<Encoding, ConvertError> {
-    if to == Encoding::F32 {
+    if options.to == Encoding::F32 && options.target.is_none() {
         return Ok(Encoding::F32);
     }
     let wpe = &named.tensors[1];

@@ -25,6 +25,21 @@ pub enum ConvertError {
         /// The text's file.
         path: PathBuf,
     },
+    /// Fewer bits than all matrices take in q4.
+    #[error("the target is too small; the smallest possible is {smallest}")]
+    TargetTooSmall {
+        /// With its unit.
+        smallest: String,
+    },
+    /// More bits than all matrices take in q8.
+    #[error("the target is too large; the largest possible is {largest}, with everything in q8")]
+    TargetTooLarge {
+        /// With its unit.
+        largest: String,
+    },
+    /// A target without a text.
+    #[error("a target size takes --method gptq")]
+    TargetWithoutText,
     /// A text needs a tokenizer.
     #[error("calibrating takes a tokenizer; leave out --no-tokenizer, or use --method rtn")]
     CalibrationWithoutTokenizer,

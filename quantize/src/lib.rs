@@ -48,6 +48,7 @@ pub mod tokenizer;
 pub mod verify;
 pub mod writer;
 
+pub use allocate::Target;
 pub use convert::{CalibrationText, ConvertOptions, Method, TOOL, TokenizerChoice, convert};
 pub use error::ConvertError;
 pub use inspect::{CheckpointInspection, FileInspection, Inspection, inspect};

@@ -91,11 +91,16 @@ impl Linear {
         out.par_chunks_mut(TOKENS * self.rows).zip(x.par_chunks(TOKENS * self.cols)).for_each_init(
             Vec::new,
             |wide, (out, x)| {
-                let m = x.len() / self.cols;
-                wide.resize(m * stride, 0.0);
-                multiply(kernels, x, self.cols, cast_slice(&self.records), wide, stride);
-                for (out, wide) in out.chunks_exact_mut(self.rows).zip(wide.chunks_exact(stride)) {
-                    out.copy_from_slice(&wide[..self.rows]);
+                let records = cast_slice(&self.records);
+                if stride == self.rows {
+                    multiply(kernels, x, self.cols, records, out, stride);
+                } else {
+                    wide.resize(x.len() / self.cols * stride, 0.0);
+                    multiply(kernels, x, self.cols, records, wide, stride);
+                    let rows = out.chunks_exact_mut(self.rows).zip(wide.chunks_exact(stride));
+                    rows.for_each(|(out, wide)| out.copy_from_slice(&wide[..self.rows]));
+                }
+                for out in out.chunks_exact_mut(self.rows) {
                     for (out, bias) in out.iter_mut().zip(bias) {
                         *out += *bias;
                     }

@@ -16,7 +16,6 @@ const DAMP: f64 = 0.01;
 /// A matrix in the form of the file.
 #[derive(Debug)]
 pub(crate) struct Fitted {
-    pub(crate) encoding: Encoding,
     /// The file's bytes.
     pub(crate) records: Vec<u8>,
     /// What the runtime will make of them, with a bias that suits it.
@@ -60,7 +59,7 @@ pub(crate) fn fit(source: &Linear, encoding: Encoding, moments: &Moments) -> Fit
     if moved {
         set_bias(&mut linear, source, &mean, &mean_y);
     }
-    Fitted { encoding, records, linear, loss }
+    Fitted { records, linear, loss }
 }
 
 /// `bias = bias + mean y + (W − Q) mean a`

@@ -15,6 +15,7 @@ mod fit;
 mod forward;
 mod moments;
 mod rounding;
+mod sensitivity;
 pub(crate) mod text;
 
 use pocketgpt_runtime::config::Gpt2Config;
@@ -27,7 +28,11 @@ pub(crate) use fit::{Fitted, fit};
 pub(crate) use forward::{Block, Network, Norm};
 use forward::{add, subtract};
 pub(crate) use moments::Moments;
+pub(crate) use sensitivity::{Variants, rounded};
 use text::{Chunk, Windows};
+
+/// Tokens on which single matrices are tried.
+const VARIANT_TOKENS: usize = 2048;
 
 /// Parts of work, between which it can be stopped.
 pub(crate) type Step<'a, E> = &'a mut dyn FnMut() -> Result<(), E>;
@@ -51,11 +56,6 @@ impl Calibration {
         let chunks = text.chunks();
         let network = Network { kernels: Kernels::best(), config };
         Self { network, text, chunks, reference: vec![], stored: vec![] }
-    }
-
-    /// Tokens in use.
-    pub(crate) fn tokens(&self) -> usize {
-        self.text.tokens.len()
     }
 
     /// Begins both streams.
@@ -85,6 +85,23 @@ impl Calibration {
             step()?;
         }
         Ok(())
+    }
+
+    /// Copies of the stream in its first windows, to try single matrices on.
+    pub(crate) fn variants(&self, stored_wte: &Linear, wpe: &[f32]) -> Variants {
+        let mut count = 0;
+        let mut tokens = 0;
+        for window in &self.text.windows {
+            if count > 0 && tokens + window.len() > VARIANT_TOKENS {
+                break;
+            }
+            (count, tokens) = (count + 1, tokens + window.len());
+        }
+        let windows = &self.text.windows[..count];
+        let lengths = windows.iter().map(|w| w.len()).collect();
+        let n = self.network.width();
+        let stored = self.network.embed(stored_wte, wpe, &self.text.tokens[..tokens], windows);
+        Variants::new(self.reference[..tokens * n].to_vec(), stored, lengths)
     }
 
     /// Second moments of what the head gets: of the checkpoint's stream, or of the file's.

@@ -123,10 +123,10 @@ fn blocked(a: &[f32], cols: usize, stride: usize, tokens: usize) -> Vec<Line> {
 fn columns(a: &[f32], cols: usize, first: usize) -> Vec<f32> {
     let tokens = a.len() / cols;
     let mut out = vec![0.0; ROWS * tokens];
-    for lane in 0..ROWS.min(cols - first) {
-        let out = &mut out[lane * tokens..(lane + 1) * tokens];
-        for (out, row) in out.iter_mut().zip(a.chunks_exact(cols)) {
-            *out = row[first + lane];
+    let end = cols.min(first + ROWS);
+    for (t, row) in a.chunks_exact(cols).enumerate() {
+        for (lane, value) in row[first..end].iter().enumerate() {
+            out[lane * tokens + t] = *value;
         }
     }
     out
