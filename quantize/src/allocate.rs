@@ -205,4 +205,62 @@ mod tests {
             assert!(used <= room && room - used < 1_000_000, "{used} of {room}");
         }
     }
+
+    fn config(n_embd: u32, n_layer: u32, vocab_size: u32) -> Gpt2Config {
+        Gpt2Config {
+            vocab_size,
+            n_ctx: 512,
+            n_embd,
+            n_layer,
+            n_head: n_embd / 64,
+            n_inner: 4 * n_embd,
+            activation: pocketgpt_runtime::config::Activation::GeluNew,
+            scale_attn_weights: true,
+            scale_attn_by_inverse_layer_idx: false,
+            tied_head: true,
+            layer_norm_epsilon: 1e-5,
+            bos_token_id: None,
+            eos_token_id: None,
+        }
+    }
+
+    fn bytes_of(config: &Gpt2Config, encodings: &Encodings) -> u64 {
+        let q8 = std::iter::once(encodings.head).chain(encodings.blocks.iter().flatten().copied());
+        let sizes = sizes(config).0;
+        q8.zip(sizes).map(|(e, sizes)| sizes[usize::from(e == Encoding::Q8)]).sum()
+    }
+
+    #[test]
+    fn targets_are_met_and_never_exceeded() {
+        for config in [config(256, 6, 4096), config(768, 12, 50257)] {
+            let count = 1 + 4 * config.n_layer as usize;
+            let losses: Vec<f64> = (0..count).map(|i| 1e-3 / (1 + i * 7 % 13) as f64).collect();
+            let (all, weights) = sizes(&config);
+            let smallest: u64 = all.iter().map(|sizes| sizes[0]).sum();
+            for bits in [4.4, 4.5, 4.75, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 8.25] {
+                let target = Target::BitsPerWeight(bits);
+                let used = bytes_of(&config, &allocate(&config, &losses, target, 0).unwrap());
+                let found = 8.0 * used as f64 / weights as f64;
+                assert!(found <= bits && found > 0.99 * bits, "{bits}: {found}");
+                // What stands around the matrices counts for files.
+                let around = 1_000_000;
+                let target = Target::FileBytes(used + around + 63);
+                let encodings = allocate(&config, &losses, target, smallest + around).unwrap();
+                let again = bytes_of(&config, &encodings);
+                assert!(again <= used + 63 && again as f64 > 0.99 * used as f64);
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_targets_name_the_nearest() {
+        let config = config(256, 6, 4096);
+        let target = |bits| allocate(&config, &[1.0; 25], Target::BitsPerWeight(bits), 0);
+        let error = target(4.0).unwrap_err().to_string();
+        let smallest = error.split(' ').find_map(|word| word.parse::<f64>().ok()).unwrap();
+        assert!(error.contains("too small") && target(smallest).is_ok(), "{error}");
+        let error = target(9.0).unwrap_err().to_string();
+        let largest = error.split(' ').find_map(|word| word.parse::<f64>().ok()).unwrap();
+        assert!(error.contains("too large") && target(largest).is_ok(), "{error}");
+    }
 }

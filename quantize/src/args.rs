@@ -32,6 +32,7 @@ pub enum Command {
     Convert(ConvertArgs),
     Synth(SynthArgs),
     Inspect(InspectArgs),
+    Report(ReportArgs),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  \
         pocketgpt-quantize completions bash > ~/.local/share/bash-completion/completions/pocketgpt-quantize")]
@@ -76,9 +77,9 @@ pub struct ConvertArgs {
     /// Text to calibrate with, documents separated by <|endoftext|> [default: built-in stories]
     #[arg(long, value_name = "TEXT")]
     pub calibrate: Option<PathBuf>,
-    /// Most tokens of the text that are used
-    #[arg(long, value_name = "N", default_value_t = Method::DEFAULT_TOKENS)]
-    pub calibration_tokens: usize,
+    /// Most tokens of the text that are used [default: 131072, above 50 million parameters 65536]
+    #[arg(long, value_name = "N")]
+    pub calibration_tokens: Option<usize>,
     /// Make a file without tokenizer, which takes token ids only
     #[arg(long, conflicts_with = "tokenizer")]
     pub no_tokenizer: bool,
@@ -186,6 +187,37 @@ pub struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Tell what a file lost, layer by layer
+#[derive(Debug, Args)]
+#[command(after_help = "\
+    Both files read a text; everything is computed in f32, so that only the weights differ.\n\n\
+    Examples:\n  \
+    pocketgpt-quantize report gpt2-q4.pgpt --reference gpt2-f32.pgpt\n  \
+    pocketgpt-quantize report gpt2-q4.pgpt --reference gpt2-f32.pgpt --text wiki.txt --plot loss.svg")]
+pub struct ReportArgs {
+    /// A .pgpt file
+    #[arg(value_name = "FILE")]
+    pub path: PathBuf,
+    /// The same checkpoint converted with --to f32
+    #[arg(long, value_name = "FILE")]
+    pub reference: PathBuf,
+    /// Text to read [default: the built-in stories]
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<PathBuf>,
+    /// Most tokens of the text that are read
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub tokens: usize,
+    /// Draw it, as SVG
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -134,18 +134,23 @@ impl Survey {
         let ln_f = reader.norm(Role::LnFWeight, Role::LnFBias, 0)?;
         let mut calibration = Calibration::new(config, text);
         calibration.embed(&wte, &wte, &wpe, &wpe);
-        let mut variants = try_matrices.then(|| calibration.variants(&rounded(&wte), &wpe));
+        let mut variants = try_matrices.then(|| {
+            // What the head will get is not known yet: each weight is rounded for itself.
+            let rounded = rounded(&wte, &Moments::new(wte.cols, 0));
+            calibration.variants(&rounded, &wpe)
+        });
         for layer in 0..config.n_layer as usize {
             progress.tensor(&format!("reading h.{layer}"));
             let block = reader.block(layer)?;
             let step = &mut || cancelled(progress);
-            calibration.survey(layer, &block, step)?;
-            if let Some(variants) = &mut variants {
-                variants.block(&calibration.network, layer, &block, step)?;
+            let moments = calibration.survey(layer, &block, try_matrices, step)?;
+            if let (Some(variants), Some(moments)) = (&mut variants, &moments) {
+                variants.block(&calibration.network, layer, &block, moments, step)?;
             }
             progress.advance(reader.block_bytes(layer));
         }
         progress.tensor("lm_head");
+        let head_moments = calibration.head_moments(&ln_f, false);
         let divergences = match variants {
             None => vec![],
             Some(variants) => {
@@ -154,10 +159,10 @@ impl Survey {
                     false => reader.linear(Role::LmHead, None, 0)?,
                 };
                 let step = &mut || cancelled(progress);
-                variants.divergences(&calibration.network, &ln_f, &head, &rounded(&head), step)?
+                let rounded = rounded(&head, &head_moments);
+                variants.divergences(&calibration.network, &ln_f, &head, &rounded, step)?
             }
         };
-        let head_moments = calibration.head_moments(&ln_f, false);
         Ok(Self { calibration, wte, wpe, ln_f, head_moments, divergences })
     }
 

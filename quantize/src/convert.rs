@@ -33,7 +33,7 @@ pub const TOOL: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERS
 
 /// What models are calibrated with if nothing else is given: stories and fairy tales in the public
 /// domain.
-const BUILT_IN_TEXT: &str = include_str!("../data/calibration.txt");
+pub const BUILT_IN_TEXT: &str = include_str!("../data/calibration.txt");
 /// Longest window of text that a model is calibrated with.
 const MAX_WINDOW: usize = 1024;
 
@@ -92,14 +92,16 @@ pub enum Method {
     Gptq {
         /// The text.
         text: CalibrationText,
-        /// Most tokens of it that are used.
-        tokens: usize,
+        /// Most tokens of it that are used; by default [`Method::default_tokens`].
+        tokens: Option<usize>,
     },
 }
 
 impl Method {
-    /// Tokens that are used where the user does not say.
-    pub const DEFAULT_TOKENS: usize = 1 << 16;
+    /// Tokens that are used where nothing is said: fewer for large models, whose tokens take long.
+    pub fn default_tokens(config: &Gpt2Config) -> usize {
+        if config.parameter_count() < 50_000_000 { 1 << 17 } else { 1 << 16 }
+    }
 }
 
 /// What a model is calibrated with.
@@ -358,7 +360,8 @@ fn calibration_text(
     };
     let stream = text::stream(&text, config.eos_token_id, |text| view.encode_to_vec(text));
     let length = (config.n_ctx as usize).min(MAX_WINDOW);
-    let windows = Windows::new(&stream, length, *tokens);
+    let windows =
+        Windows::new(&stream, length, tokens.unwrap_or_else(|| Method::default_tokens(config)));
     windows.map(Some).ok_or_else(|| ConvertError::EmptyCalibration { path: path.into() })
 }
 

@@ -25,6 +25,15 @@ pub enum ConvertError {
         /// The text's file.
         path: PathBuf,
     },
+    /// Two files that are to be compared are not of one model.
+    #[error("{}: the model has another shape than {}; give the same checkpoint converted with --to f32",
+        reference.display(), path.display())]
+    OtherShape {
+        /// The file.
+        path: PathBuf,
+        /// What it is compared with.
+        reference: PathBuf,
+    },
     /// Fewer bits than all matrices take in q4.
     #[error("the target is too small; the smallest possible is {smallest}")]
     TargetTooSmall {

@@ -49,7 +49,8 @@ impl Converted {
         Self::with(checkpoint, &ConvertOptions { to, tokenizer, ..ConvertOptions::default() })
     }
 
-    fn with(checkpoint: &Path, options: &ConvertOptions) -> Self {
+    /// Converts as told.
+    pub fn with(checkpoint: &Path, options: &ConvertOptions) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("model.pgpt");
         convert(checkpoint, &path, options, &mut ()).unwrap_or_else(|e| panic!("{e}"));

@@ -29,7 +29,7 @@ pub(crate) struct Fitted {
 pub(crate) fn fit(source: &Linear, encoding: Encoding, moments: &Moments) -> Fitted {
     let (n, stride) = (source.cols, moments.stride);
     let moved = moments.outputs > 0;
-    let factor = Factor::new(&moments.covariance(moved), n, stride, DAMP);
+    let factor = Factor::new(&moments.covariance(), n, stride, DAMP);
     let feedback = factor.feedback();
     let (tokens, mean) = (moments.tokens.max(1) as f64, moments.mean());
     let mean_y: Vec<f64> = moments.y.iter().map(|y| y / tokens).collect();
@@ -56,7 +56,7 @@ pub(crate) fn fit(source: &Linear, encoding: Encoding, moments: &Moments) -> Fit
     let shape = (source.rows, n);
     let mut linear = Linear::from_records(encoding, &records, shape, source.bias.clone());
     let loss = loss(source, &linear);
-    if moved {
+    if moments.biased {
         set_bias(&mut linear, source, &mean, &mean_y);
     }
     Fitted { records, linear, loss }
@@ -75,7 +75,7 @@ fn set_bias(stored: &mut Linear, source: &Linear, mean: &[f64], mean_y: &[f64]) 
                 let off: f64 = (w.iter().zip(&*q).zip(mean))
                     .map(|((w, q), mean)| (f64::from(*w) - f64::from(*q)) * mean)
                     .sum();
-                (f64::from(source.bias[row]) + mean_y[row] + off) as f32
+                (f64::from(source.bias[row]) + mean_y.get(row).unwrap_or(&0.0) + off) as f32
             },
         )
         .collect();

@@ -146,11 +146,28 @@ impl Network {
 
     /// What a block makes of the residual stream of windows of these lengths.
     pub(crate) fn block(&self, layer: usize, block: &Block, x: &mut [f32], lengths: &[usize]) {
+        self.block_with(layer, block, x, lengths, &mut |_, _| ());
+    }
+
+    /// The same; `tap` sees the inputs of the four matrices, in the order of the file.
+    pub(crate) fn block_with(
+        &self,
+        layer: usize,
+        block: &Block,
+        x: &mut [f32],
+        lengths: &[usize],
+        tap: &mut dyn FnMut(usize, &[f32]),
+    ) {
         let kernels = &self.kernels;
-        let qkv = block.c_attn.apply(kernels, &self.norm(&block.ln_1, x));
-        let attention = self.attention(layer, &qkv, lengths);
+        let normed = self.norm(&block.ln_1, x);
+        tap(0, &normed);
+        let attention = self.attention(layer, &block.c_attn.apply(kernels, &normed), lengths);
+        tap(1, &attention);
         add(x, &block.attn_c_proj.apply(kernels, &attention));
-        let hidden = self.hidden(&block.ln_2, &block.c_fc, x);
+        let normed = self.norm(&block.ln_2, x);
+        tap(2, &normed);
+        let hidden = self.activate(block.c_fc.apply(kernels, &normed));
+        tap(3, &hidden);
         add(x, &block.mlp_c_proj.apply(kernels, &hidden));
     }
 }

@@ -24,9 +24,10 @@ use pocketgpt_runtime::kernels::Kernels;
 
 pub(crate) use dense::Linear;
 pub(crate) use divergence::{Divergence, divergence};
-pub(crate) use fit::{Fitted, fit};
+pub(crate) use fit::{Fitted, fit, loss};
+pub(crate) use forward::add;
+use forward::subtract;
 pub(crate) use forward::{Block, Network, Norm};
-use forward::{add, subtract};
 pub(crate) use moments::Moments;
 pub(crate) use sensitivity::{Variants, rounded};
 use text::{Chunk, Windows};
@@ -71,20 +72,28 @@ impl Calibration {
         self.stored = self.network.embed(stored, stored_wpe, tokens, windows);
     }
 
-    /// The checkpoint's stream alone through one block.
+    /// The checkpoint's stream alone through one block; gives the moments of its matrices' inputs
+    /// if they are asked for.
     pub(crate) fn survey<E>(
         &mut self,
         layer: usize,
         block: &Block,
+        measure: bool,
         step: Step<'_, E>,
-    ) -> Result<(), E> {
+    ) -> Result<Option<[Moments; 4]>, E> {
         let n = self.network.width();
+        let mut moments = measure.then(|| [n, n, n, block.mlp_c_proj.cols].map(Moments::unmoved));
         for chunk in &self.chunks {
             let x = &mut self.reference[chunk.tokens.start * n..chunk.tokens.end * n];
-            self.network.block(layer, block, x, &chunk.lengths);
+            let mut tap = |place: usize, inputs: &[f32]| {
+                if let (Some(moments), true) = (&mut moments, chunk.fitted) {
+                    moments[place].add(&self.network.kernels, inputs, &[]);
+                }
+            };
+            self.network.block_with(layer, block, x, &chunk.lengths, &mut tap);
             step()?;
         }
-        Ok(())
+        Ok(moments)
     }
 
     /// Copies of the stream in its first windows, to try single matrices on.

@@ -18,6 +18,8 @@ pub(crate) struct Moments {
     pub(crate) stride: usize,
     pub(crate) outputs: usize,
     pub(crate) tokens: usize,
+    /// Whether a bias can take the mean of what the output lacks.
+    pub(crate) biased: bool,
     /// `Σ aᵢ aₖ`, `[stride][stride]`; only k ≤ i is kept.
     pub(crate) aa: Vec<f64>,
     /// `Σ yᵣ aₖ`, `[outputs][stride]`
@@ -37,6 +39,7 @@ impl Moments {
             stride,
             outputs,
             tokens: 0,
+            biased: outputs > 0,
             aa: vec![0.0; stride * stride],
             ya: vec![0.0; outputs * stride],
             a: vec![0.0; stride],
@@ -76,14 +79,20 @@ impl Moments {
         }
     }
 
-    /// Second moments per token around the mean, or around zero; `[stride][stride]`, k ≤ i.
-    pub(crate) fn covariance(&self, centred: bool) -> Vec<f64> {
+    /// Of no tokens, for a matrix with a bias that is not moved.
+    pub(crate) fn unmoved(inputs: usize) -> Self {
+        Self { biased: true, ..Self::new(inputs, 0) }
+    }
+
+    /// Second moments per token around the mean if there is a bias, otherwise around zero;
+    /// `[stride][stride]`, k ≤ i.
+    pub(crate) fn covariance(&self) -> Vec<f64> {
         let n = self.tokens.max(1) as f64;
         let mut out = self.aa.clone();
         out.par_chunks_mut(self.stride).enumerate().for_each(|(i, row)| {
             let mean = self.a[i] / n;
             for (k, value) in row.iter_mut().enumerate() {
-                let shift = if centred { mean * (self.a[k] / n) } else { 0.0 };
+                let shift = if self.biased { mean * (self.a[k] / n) } else { 0.0 };
                 *value = *value / n - shift;
             }
         });

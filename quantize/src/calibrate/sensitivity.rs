@@ -27,6 +27,7 @@ impl Variants {
         network: &Network,
         layer: usize,
         block: &Block,
+        moments: &[Moments; 4],
         step: &mut dyn FnMut() -> Result<(), E>,
     ) -> Result<(), E> {
         for stream in &mut self.streams {
@@ -34,8 +35,8 @@ impl Variants {
             step()?;
         }
         let mut changed = block.clone();
-        for place in 0..4 {
-            let rounded = rounded(matrix(&mut changed, place));
+        for (place, moments) in moments.iter().enumerate() {
+            let rounded = rounded(matrix(&mut changed, place), moments);
             let own = std::mem::replace(matrix(&mut changed, place), rounded);
             let mut stream = self.reference.clone();
             network.block(layer, &changed, &mut stream, &self.lengths);
@@ -79,7 +80,7 @@ fn matrix(block: &mut Block, place: usize) -> &mut Linear {
     }
 }
 
-/// The matrix in q4, each weight rounded for itself.
-pub(crate) fn rounded(linear: &Linear) -> Linear {
-    fit(linear, Encoding::Q4, &Moments::new(linear.cols, 0)).linear
+/// The matrix in q4.
+pub(crate) fn rounded(linear: &Linear, moments: &Moments) -> Linear {
+    fit(linear, Encoding::Q4, moments).linear
 }
