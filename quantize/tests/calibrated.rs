@@ -6,7 +6,8 @@ use std::path::Path;
 
 use checkpoint::{names, tiny};
 use pocketgpt_quantize::{
-    CalibrationText, ConvertError, ConvertOptions, Encoding, Method, Report, Target, convert,
+    CalibrationText, ConvertError, ConvertOptions, Encoding, Method, Report, Target, compare,
+    convert,
 };
 
 const TEXT: &str = "Once upon a time there was a king who had three daughters.\n<|endoftext|>\nThe \
@@ -104,4 +105,30 @@ fn targets_are_met() {
     options.target = Some(Target::BitsPerWeight(3.0));
     let error = converted(folder.path(), &options).unwrap_err().to_string();
     assert!(error.contains("the smallest possible is"), "{error}");
+}
+
+#[test]
+fn report_compares_two_files() {
+    let folder = tiny();
+    let [f32_file, q4_file] = [Encoding::F32, Encoding::Q4].map(|to| {
+        let output = folder.path().join(to.name());
+        let options = ConvertOptions { to, ..ConvertOptions::default() };
+        convert(folder.path(), &output, &options, &mut ()).unwrap();
+        output
+    });
+    let found = compare(&q4_file, &f32_file, TEXT, 4096, &mut ()).unwrap();
+    assert_eq!((found.matrices.len(), found.stream_snr_db.len()), (8, 3));
+    for matrix in &found.matrices {
+        // Noise of 4 bits; inputs that lost something make outputs worse.
+        assert!((15.0..30.0).contains(&matrix.weight_snr_db.unwrap()), "{matrix:?}");
+        assert!(matrix.output_snr_db.unwrap() > 10.0, "{matrix:?}");
+        assert!(matrix.stream_output_snr_db.unwrap() < matrix.output_snr_db.unwrap() + 1.0);
+    }
+    assert!(found.divergence.mean_kl_divergence > 0.0);
+    let svg = found.svg();
+    assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"));
+    assert!(found.to_string().contains("behind block 1"));
+    let same = compare(&f32_file, &f32_file, TEXT, 4096, &mut ()).unwrap();
+    assert!(same.stream_snr_db.iter().all(Option::is_none));
+    assert_eq!(same.divergence.mean_kl_divergence, 0.0);
 }
