@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pocketgpt_quantize::source::SourceDtype;
 use pocketgpt_quantize::synth::Preset;
-use pocketgpt_quantize::{ConvertOptions, Encoding, TokenizerChoice};
+use pocketgpt_quantize::{
+    CalibrationText, ConvertOptions, Encoding, Method, Target, TokenizerChoice,
+};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -30,6 +32,7 @@ pub enum Command {
     Convert(ConvertArgs),
     Synth(SynthArgs),
     Inspect(InspectArgs),
+    Report(ReportArgs),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  \
         pocketgpt-quantize completions bash > ~/.local/share/bash-completion/completions/pocketgpt-quantize")]
@@ -62,6 +65,21 @@ pub struct ConvertArgs {
     /// Encoding of wte and lm_head [default: q8 with --to q4, otherwise that of --to]
     #[arg(long, value_name = "ENCODING")]
     pub head: Option<EncodingArg>,
+    /// Choose q4 or q8 for each matrix, so that all of them take at most X bits per weight
+    #[arg(long, value_name = "X", conflicts_with_all = ["to", "head"], value_parser = bits)]
+    pub target_bpw: Option<f64>,
+    /// The same for a file of at most so many bytes
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["to", "head", "target_bpw"])]
+    pub target_size: Option<u64>,
+    /// How weights are rounded [default: gptq for q4 and with --calibrate, otherwise rtn]
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<MethodArg>,
+    /// Text to calibrate with, documents separated by <|endoftext|> [default: built-in stories]
+    #[arg(long, value_name = "TEXT")]
+    pub calibrate: Option<PathBuf>,
+    /// Most tokens of the text that are used [default: 131072, above 50 million parameters 65536]
+    #[arg(long, value_name = "N")]
+    pub calibration_tokens: Option<usize>,
     /// Make a file without tokenizer, which takes token ids only
     #[arg(long, conflicts_with = "tokenizer")]
     pub no_tokenizer: bool,
@@ -83,10 +101,37 @@ pub struct ConvertArgs {
 }
 
 impl ConvertArgs {
+    fn has_target(&self) -> bool {
+        self.target_bpw.is_some() || self.target_size.is_some()
+    }
+
     pub fn options(&self) -> ConvertOptions {
+        let q4 = [Some(self.to), self.head].contains(&Some(EncodingArg::Q4));
         ConvertOptions {
             to: self.to.into(),
+            target: match (self.target_bpw, self.target_size) {
+                (Some(bits), _) => Some(Target::BitsPerWeight(bits)),
+                (None, Some(bytes)) => Some(Target::FileBytes(bytes)),
+                (None, None) => None,
+            },
             head: self.head.map(Into::into),
+            method: match self.method {
+                Some(MethodArg::Rtn) => Method::Rtn,
+                // q8 loses next to nothing as it is, and a text is of no use without a tokenizer.
+                None if self.calibrate.is_none()
+                    && !self.has_target()
+                    && (self.no_tokenizer || !q4) =>
+                {
+                    Method::Rtn
+                }
+                _ => Method::Gptq {
+                    text: self
+                        .calibrate
+                        .clone()
+                        .map_or(CalibrationText::BuiltIn, CalibrationText::File),
+                    tokens: self.calibration_tokens,
+                },
+            },
             tokenizer: match &self.tokenizer {
                 _ if self.no_tokenizer => TokenizerChoice::Skip,
                 Some(folder) => TokenizerChoice::From(folder.clone()),
@@ -95,6 +140,11 @@ impl ConvertArgs {
             threads: self.threads.map(usize::from),
         }
     }
+}
+
+fn bits(text: &str) -> Result<f64, String> {
+    let bits: f64 = text.parse().map_err(|_| "expected a number like 4.5".to_owned())?;
+    if (1.0..=32.0).contains(&bits) { Ok(bits) } else { Err("expected 1 to 32".into()) }
 }
 
 /// Make a checkpoint of random numbers, to measure speed and memory without a download
@@ -139,7 +189,38 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+/// Tell what a file lost, layer by layer
+#[derive(Debug, Args)]
+#[command(after_help = "\
+    Both files read a text; everything is computed in f32, so that only the weights differ.\n\n\
+    Examples:\n  \
+    pocketgpt-quantize report gpt2-q4.pgpt --reference gpt2-f32.pgpt\n  \
+    pocketgpt-quantize report gpt2-q4.pgpt --reference gpt2-f32.pgpt --text wiki.txt --plot loss.svg")]
+pub struct ReportArgs {
+    /// A .pgpt file
+    #[arg(value_name = "FILE")]
+    pub path: PathBuf,
+    /// The same checkpoint converted with --to f32
+    #[arg(long, value_name = "FILE")]
+    pub reference: PathBuf,
+    /// Text to read [default: the built-in stories]
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<PathBuf>,
+    /// Most tokens of the text that are read
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub tokens: usize,
+    /// Draw it, as SVG
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EncodingArg {
     Q8,
     Q4,
@@ -156,6 +237,14 @@ impl From<EncodingArg> for Encoding {
             EncodingArg::F32 => Self::F32,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MethodArg {
+    /// Round to nearest, each group of 32 weights for itself
+    Rtn,
+    /// Fit to a text, errors fed to the weights behind them
+    Gptq,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

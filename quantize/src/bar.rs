@@ -15,11 +15,19 @@ pub struct Bar {
 
 impl Bar {
     pub fn new(quiet: bool, cancelled: Arc<AtomicBool>) -> Self {
+        Self::with(quiet, cancelled, "{bar:30} {bytes}/{total_bytes} {eta} {msg}")
+    }
+
+    /// One that counts parts instead of bytes.
+    pub fn counting(quiet: bool, cancelled: Arc<AtomicBool>) -> Self {
+        Self::with(quiet, cancelled, "{bar:30} {pos}/{len} {eta} {msg}")
+    }
+
+    fn with(quiet: bool, cancelled: Arc<AtomicBool>, template: &str) -> Self {
         let shown = !quiet && stderr().is_terminal();
         let target =
             if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        let template = "{bar:30} {bytes}/{total_bytes} {eta} {msg}";
         bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
         Self { bar, cancelled }
     }

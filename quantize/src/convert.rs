@@ -7,18 +7,22 @@ use pocketgpt_runtime::config::Gpt2Config;
 use pocketgpt_runtime::format::encode::FileLayout;
 use pocketgpt_runtime::format::{Encoding, Packing, Role, TensorEntry};
 use pocketgpt_runtime::quant::tile::{self, ROWS};
+use pocketgpt_runtime::tokenizer::TokenizerView;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::allocate::{Encodings, Target, allocate};
+use crate::calibrate::text::{self, Windows};
+use crate::calibrated::{Calibrated, Reader, Survey};
 use crate::error::ConvertError;
 use crate::gpt2_names::{self, NamedTensors, is_transposed};
 use crate::hf_config;
 use crate::numbers::{SourceMatrix, count_not_finite, read_numbers};
 use crate::pack::{BlockScratch, Loss, encode_block, encode_numbers};
 use crate::progress::Progress;
-use crate::report::{self, Recipe, Report, SourceReport, TensorReport};
+use crate::report::{self, DivergenceReport, Recipe, Report, SourceReport, TensorReport};
 use crate::source::{Checkpoint, SourceDtype, SourceTensor, checkpoint_folder};
 use crate::tokenizer::{self, TokenizerSection};
 use crate::verify;
@@ -26,6 +30,12 @@ use crate::writer::{self, Writer};
 
 /// Program and version, as it stands in files.
 pub const TOOL: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
+/// What models are calibrated with if nothing else is given: stories and fairy tales in the public
+/// domain.
+pub const BUILT_IN_TEXT: &str = include_str!("../data/calibration.txt");
+/// Longest window of text that a model is calibrated with.
+const MAX_WINDOW: usize = 1024;
 
 /// Bytes of the file that are made at a time.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -40,6 +50,11 @@ pub struct ConvertOptions {
     /// Encoding of `wte` and `lm_head`; by default `to`, but q8 where `to` is q4: every token's
     /// logits come from there, and 4 bits are too few for that.
     pub head: Option<Encoding>,
+    /// How q8 and q4 matrices are rounded.
+    pub method: Method,
+    /// Size of the file, for which q4 and q8 are chosen matrix by matrix instead of `to` and
+    /// `head`; takes [`Method::Gptq`].
+    pub target: Option<Target>,
     /// Which tokenizer the file gets.
     pub tokenizer: TokenizerChoice,
     /// Threads to work with; by default as many as there are CPUs. The bytes do not depend on it.
@@ -47,9 +62,16 @@ pub struct ConvertOptions {
 }
 
 impl Default for ConvertOptions {
-    /// q8 with the checkpoint's tokenizer.
+    /// q8 with the checkpoint's tokenizer, each matrix for itself.
     fn default() -> Self {
-        Self { to: Encoding::Q8, head: None, tokenizer: TokenizerChoice::FromSource, threads: None }
+        Self {
+            to: Encoding::Q8,
+            head: None,
+            method: Method::Rtn,
+            target: None,
+            tokenizer: TokenizerChoice::FromSource,
+            threads: None,
+        }
     }
 }
 
@@ -58,6 +80,37 @@ impl ConvertOptions {
     pub fn head_encoding(&self) -> Encoding {
         self.head.unwrap_or(if self.to == Encoding::Q4 { Encoding::Q8 } else { self.to })
     }
+}
+
+/// How matrices are rounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Each group of 32 weights to the grid that is nearest to it.
+    Rtn,
+    /// So that the model's predictions on a text change least, see `docs/quantization.md`: some
+    /// minutes for 124 million parameters. Matrices that stay float are only stored.
+    Gptq {
+        /// The text.
+        text: CalibrationText,
+        /// Most tokens of it that are used; by default [`Method::default_tokens`].
+        tokens: Option<usize>,
+    },
+}
+
+impl Method {
+    /// Tokens that are used where nothing is said: fewer for large models, whose tokens take long.
+    pub fn default_tokens(config: &Gpt2Config) -> usize {
+        if config.parameter_count() < 50_000_000 { 1 << 17 } else { 1 << 16 }
+    }
+}
+
+/// What a model is calibrated with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CalibrationText {
+    /// English stories that come with the program.
+    BuiltIn,
+    /// A file of documents with `<|endoftext|>` between them.
+    File(PathBuf),
 }
 
 /// Which tokenizer a file gets.
@@ -85,8 +138,10 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn Progress,
 ) -> Result<Report, ConvertError> {
-    let pool = start_threads(options.threads)?;
-    convert_in(pool.as_ref(), source, output, options, progress)
+    match start_threads(options.threads)? {
+        Some(pool) => pool.install(|| convert_here(source, output, options, progress)),
+        None => convert_here(source, output, options, progress),
+    }
 }
 
 /// Threads to work with. Where nobody said how many, and the system refuses them, the calling thread
@@ -106,8 +161,8 @@ fn start_threads(wanted: Option<usize>) -> Result<Option<rayon::ThreadPool>, Con
     }
 }
 
-fn convert_in(
-    pool: Option<&rayon::ThreadPool>,
+/// Converts on the threads that this one belongs to.
+fn convert_here(
     source: &Path,
     output: &Path,
     options: &ConvertOptions,
@@ -120,41 +175,78 @@ fn convert_in(
     let tokenizer = read_tokenizer(&folder, &hf.config, options)?;
     refuse_source_as_output(&checkpoint, tokenizer.as_ref(), output)?;
 
+    let text = calibration_text(&hf.config, tokenizer.as_ref(), options)?;
+    if options.target.is_some() && text.is_none() {
+        return Err(ConvertError::TargetWithoutText);
+    }
     let mut metadata = Metadata {
         tool: TOOL,
         source: SourceReport { name: own_name(source), sha256: "0".repeat(64) },
-        recipe: Recipe {
-            to: options.to.name(),
-            head: options.head_encoding().name(),
-            tokenizer: tokenizer.is_some(),
-        },
+        recipe: Recipe::new(options, tokenizer.is_some(), text.as_ref()),
         generation: hf.generation,
+        divergence: text.as_ref().map(|_| DivergenceReport::LONGEST),
         quality: vec![],
     };
     let tokenizer_bytes = tokenizer.map_or(vec![], |section| section.bytes);
     let metadata_len = metadata.json().len() + QUALITY_BYTES * named.tensors.len();
-    let wpe = wpe_encoding(&mut checkpoint, &named, options.to)?;
-    let layout =
-        FileLayout::new(&hf.config, tokenizer_bytes.len(), metadata_len, |role, _| match role {
-            Role::Wte | Role::LmHead => options.head_encoding(),
+    let wpe = wpe_encoding(&mut checkpoint, &named, options)?;
+    let lay_out = |encodings: &Encodings| {
+        let encoding = |role: Role, layer| match role {
             Role::Wpe => wpe,
-            _ => options.to,
-        })
-        .map_err(|source| ConvertError::Config { path: folder.join("config.json"), source })?;
+            role if role.is_matrix() => encodings.of(role, layer),
+            _ => Encoding::F32,
+        };
+        FileLayout::new(&hf.config, tokenizer_bytes.len(), metadata_len, encoding)
+            .map_err(|source| ConvertError::Config { path: folder.join("config.json"), source })
+    };
 
-    progress.start(named.tensors.iter().map(|t| t.byte_len() as u64).sum());
+    let all_bytes: u64 = named.tensors.iter().map(|t| t.byte_len() as u64).sum();
+    let n_layer = hf.config.n_layer;
+    let mut encodings = Encodings::uniform(options.head_encoding(), options.to, n_layer);
+    let mut calibrated = None;
+    match text {
+        None => progress.start(all_bytes),
+        Some(text) => {
+            let smallest = lay_out(&Encodings::uniform(Encoding::Q4, Encoding::Q4, n_layer))?;
+            let mut reader =
+                Reader { checkpoint: &mut checkpoint, named: &named, config: hf.config };
+            let blocks: u64 = (0..n_layer as usize).map(|l| reader.block_bytes(l)).sum();
+            progress.start(all_bytes + blocks);
+            let survey = Survey::new(&mut reader, text, options.target.is_some(), progress)?;
+            if let Some(target) = options.target {
+                encodings = allocate(&hf.config, &survey.divergences, target, smallest.file_len())?;
+            }
+            calibrated = Some(survey.begin(encodings.clone(), wpe));
+        }
+    }
+    let layout = lay_out(&encodings)?;
     let (entries, file_len) = (layout.entries.clone(), layout.file_len());
     let mut hash = Sha256::new();
     hash.update(&hf.text);
     let mut tensors = Vec::with_capacity(entries.len());
     let mut total = Totals::default();
-    let mut work = Work { pool, writer: Writer::create(output, layout)?, out: vec![], progress };
+    let mut work = Work { writer: Writer::create(output, layout)?, out: vec![], progress };
     let mut bytes = Vec::new();
     for (entry, tensor) in entries.iter().zip(&named.tensors) {
         work.progress.tensor(&tensor.name);
         checkpoint.read(tensor, 0..tensor.byte_len(), &mut bytes)?;
         hash_tensor(&mut hash, entry, tensor, &bytes);
-        let loss = work.encode(checkpoint.path_of(tensor), entry, tensor, &bytes)?;
+        let fitted = match &mut calibrated {
+            None => None,
+            Some(calibrated) => {
+                let mut reader =
+                    Reader { checkpoint: &mut checkpoint, named: &named, config: hf.config };
+                calibrated.tensor(&mut reader, entry, work.progress)?
+            }
+        };
+        let loss = match fitted {
+            Some((made, loss)) => {
+                work.writer.write(&made)?;
+                work.advance(bytes.len())?;
+                loss
+            }
+            None => work.encode(checkpoint.path_of(tensor), entry, tensor, &bytes)?,
+        };
         total.add(entry, &loss);
         tensors.push(TensorReport::new(entry, &loss));
     }
@@ -163,6 +255,8 @@ fn convert_in(
     metadata.source.sha256 = hex(&hash.finalize());
     metadata.quality = tensors.iter().map(|t| t.snr_db).collect();
     let Work { writer, progress, .. } = work;
+    let divergence = calibrated.as_ref().and_then(Calibrated::divergence);
+    metadata.divergence = divergence.map(DivergenceReport::new);
     let file = writer.finish(&tokenizer_bytes, &metadata.json(), metadata_len)?;
     verify::check(file.path(), output, false)?;
     if progress.is_cancelled() {
@@ -178,6 +272,7 @@ fn convert_in(
         file_bytes: file_len,
         tokenizer_bytes: tokenizer_bytes.len() as u64,
         parameters: hf.config.parameter_count(),
+        divergence: metadata.divergence,
         bits_per_weight: report::bits_per_weight(total.bytes, total.weights),
         snr_db: report::snr_db(&total.loss),
     })
@@ -191,6 +286,9 @@ struct Metadata {
     recipe: Recipe,
     /// Sampling defaults of the checkpoint.
     generation: Map<String, Value>,
+    /// What conversion cost on text that nothing was fitted to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    divergence: Option<DivergenceReport>,
     /// Signal to noise in dB per tensor, in the order of the directory; null if nothing was lost.
     quality: Vec<Option<f64>>,
 }
@@ -239,6 +337,34 @@ fn read_tokenizer(
     Ok(Some(section))
 }
 
+/// The windows that the method asks for.
+fn calibration_text(
+    config: &Gpt2Config,
+    tokenizer: Option<&TokenizerSection>,
+    options: &ConvertOptions,
+) -> Result<Option<Windows>, ConvertError> {
+    let Method::Gptq { text, tokens } = &options.method else { return Ok(None) };
+    let rounded = |encoding| matches!(encoding, Encoding::Q4 | Encoding::Q8);
+    if options.target.is_none() && !rounded(options.to) && !rounded(options.head_encoding()) {
+        return Ok(None);
+    }
+    let section = tokenizer.ok_or(ConvertError::CalibrationWithoutTokenizer)?;
+    let view = TokenizerView::new(&section.bytes).expect("made by the builder");
+    let (text, path) = match text {
+        CalibrationText::BuiltIn => (BUILT_IN_TEXT.into(), Path::new("built-in text")),
+        CalibrationText::File(path) => {
+            let bytes = std::fs::read(path).map_err(ConvertError::io("read", path))?;
+            // A few broken characters in a large text do not matter.
+            (String::from_utf8_lossy(&bytes).into_owned(), &**path)
+        }
+    };
+    let stream = text::stream(&text, config.eos_token_id, |text| view.encode_to_vec(text));
+    let length = (config.n_ctx as usize).min(MAX_WINDOW);
+    let windows =
+        Windows::new(&stream, length, tokens.unwrap_or_else(|| Method::default_tokens(config)));
+    windows.map(Some).ok_or_else(|| ConvertError::EmptyCalibration { path: path.into() })
+}
+
 fn refuse_source_as_output(
     checkpoint: &Checkpoint,
     tokenizer: Option<&TokenizerSection>,
@@ -259,9 +385,9 @@ fn refuse_source_as_output(
 fn wpe_encoding(
     checkpoint: &mut Checkpoint,
     named: &NamedTensors,
-    to: Encoding,
+    options: &ConvertOptions,
 ) -> Result<Encoding, ConvertError> {
-    if to == Encoding::F32 {
+    if options.to == Encoding::F32 && options.target.is_none() {
         return Ok(Encoding::F32);
     }
     let wpe = &named.tensors[1];
@@ -274,7 +400,7 @@ fn wpe_encoding(
     Ok(if fits { Encoding::F16 } else { Encoding::F32 })
 }
 
-fn dtype_of(tensor: &SourceTensor) -> SourceDtype {
+pub(crate) fn dtype_of(tensor: &SourceTensor) -> SourceDtype {
     SourceDtype::from_safetensors(tensor.dtype).expect("checked when names were resolved")
 }
 
@@ -294,10 +420,8 @@ fn own_name(path: &Path) -> String {
     real.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 
-/// What encoding needs from one tensor to the next. Only blocks are encoded in the pool: the
-/// caller's progress stays on the caller's thread.
+/// What encoding needs from one tensor to the next.
 struct Work<'a> {
-    pool: Option<&'a rayon::ThreadPool>,
     writer: Writer,
     /// Bytes of the file being made.
     out: Vec<u8>,
@@ -314,7 +438,7 @@ impl Work<'_> {
         bytes: &[u8],
     ) -> Result<Loss, ConvertError> {
         let dtype = dtype_of(tensor);
-        let count = in_pool(self.pool, || count_not_finite(dtype, bytes));
+        let count = count_not_finite(dtype, bytes);
         if count > 0 {
             let (path, tensor) = (path.into(), tensor.name.clone());
             return Err(ConvertError::NotFinite { path, tensor, count });
@@ -362,9 +486,7 @@ impl Work<'_> {
         for first in (0..blocks).step_by(at_a_time) {
             let count = at_a_time.min(blocks - first);
             self.out.resize(count * record_len, 0);
-            let losses = in_pool(self.pool, || {
-                encode_blocks(&matrix, entry.encoding, first, record_len, &mut self.out)
-            });
+            let losses = encode_blocks(&matrix, entry.encoding, first, record_len, &mut self.out);
             // Summed in order, so that the total does not depend on the threads.
             losses.into_iter().for_each(|loss| total += loss);
             self.writer.write(&self.out)?;
@@ -378,13 +500,6 @@ impl Work<'_> {
     fn advance(&mut self, bytes: usize) -> Result<(), ConvertError> {
         self.progress.advance(bytes as u64);
         if self.progress.is_cancelled() { Err(ConvertError::Cancelled) } else { Ok(()) }
-    }
-}
-
-fn in_pool<R: Send>(pool: Option<&rayon::ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
-    match pool {
-        Some(pool) => pool.install(work),
-        None => work(),
     }
 }
 

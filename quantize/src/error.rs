@@ -19,6 +19,45 @@ pub enum ConvertError {
         /// Why.
         source: std::io::Error,
     },
+    /// The text to calibrate with has no tokens to speak of.
+    #[error("{}: there is no text to calibrate with; give a file with some pages of it", path.display())]
+    EmptyCalibration {
+        /// The text's file.
+        path: PathBuf,
+    },
+    /// Two files that are to be compared are not of one model.
+    #[error("{}: the model has another shape than {}; give the same checkpoint converted with --to f32",
+        reference.display(), path.display())]
+    OtherShape {
+        /// The file.
+        path: PathBuf,
+        /// What it is compared with.
+        reference: PathBuf,
+    },
+    /// Fewer bits than all matrices take in q4.
+    #[error("the target is too small; the smallest possible is {smallest}")]
+    TargetTooSmall {
+        /// With its unit.
+        smallest: String,
+    },
+    /// More bits than all matrices take in q8.
+    #[error("the target is too large; the largest possible is {largest}, with everything in q8")]
+    TargetTooLarge {
+        /// With its unit.
+        largest: String,
+    },
+    /// A target without a text.
+    #[error("a target size takes --method gptq")]
+    TargetWithoutText,
+    /// A text needs a tokenizer.
+    #[error("calibrating takes a tokenizer; leave out --no-tokenizer, or use --method rtn")]
+    CalibrationWithoutTokenizer,
+    /// Numbers became infinite or NaN on the way through the layers.
+    #[error("h.{layer}: activations are not finite on the calibration text; use --method rtn")]
+    Diverged {
+        /// Number of the block.
+        layer: u16,
+    },
     /// There is nothing at the source path.
     #[error("{}: no such checkpoint; give a Hugging Face folder or a .safetensors file", path.display())]
     NotFound {

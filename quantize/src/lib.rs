@@ -15,6 +15,8 @@
 //! |---|---|
 //! | [`convert()`] | reads, encodes and writes tensor by tensor |
 //! | [`source`], [`hf_config`], [`gpt2_names`], [`tokenizer`], [`numbers`] | the checkpoint |
+//! | `calibrate`, `calibrated`, `allocate` | weights fitted to a text, sizes to order |
+//! | [`compare()`] | what a file lost, layer by layer |
 //! | [`group`], [`int8`], [`int4`], [`pack`] | sixteen rows of f32 to a record |
 //! | [`writer`], [`verify`], [`report`] | the file |
 //! | [`synth`], [`synth_tokenizer`] | checkpoints of random numbers |
@@ -25,6 +27,10 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod allocate;
+mod calibrate;
+mod calibrated;
+mod compare;
 mod convert;
 mod error;
 pub mod gpt2_names;
@@ -45,7 +51,11 @@ pub mod tokenizer;
 pub mod verify;
 pub mod writer;
 
-pub use convert::{ConvertOptions, TOOL, TokenizerChoice, convert};
+pub use allocate::Target;
+pub use compare::{Comparison, MatrixComparison, compare};
+pub use convert::{
+    BUILT_IN_TEXT, CalibrationText, ConvertOptions, Method, TOOL, TokenizerChoice, convert,
+};
 pub use error::ConvertError;
 pub use inspect::{CheckpointInspection, FileInspection, Inspection, inspect};
 pub use pocketgpt_runtime::format::Encoding;

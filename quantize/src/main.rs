@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{CommandFactory, Parser};
 use pocketgpt_quantize::synth::{SynthOptions, synthesize};
 use pocketgpt_quantize::writer::{check_place, same_file, write_whole};
-use pocketgpt_quantize::{ConvertError, convert, inspect};
+use pocketgpt_quantize::{BUILT_IN_TEXT, ConvertError, compare, convert, inspect};
 use serde::Serialize;
 
-use args::{Cli, Command, ConvertArgs, InspectArgs, SynthArgs};
+use args::{Cli, Command, ConvertArgs, InspectArgs, ReportArgs, SynthArgs};
 use bar::Bar;
 
 /// What shells give a program that SIGINT ended.
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => run_convert(args, cancelled),
         Command::Synth(args) => run_synth(args, cancelled),
         Command::Inspect(args) => run_inspect(args),
+        Command::Report(args) => run_report(args, cancelled),
         Command::Completions { shell } => print_with(|out| {
             clap_complete::generate(*shell, &mut Cli::command(), "pocketgpt-quantize", out);
             Ok(())
@@ -103,6 +104,27 @@ fn run_synth(args: &SynthArgs, cancelled: Arc<AtomicBool>) -> Result<(), Convert
 fn run_inspect(args: &InspectArgs) -> Result<(), ConvertError> {
     let inspection = inspect(&args.path)?;
     if args.json { print(&json(&inspection)) } else { print(&inspection) }
+}
+
+fn run_report(args: &ReportArgs, cancelled: Arc<AtomicBool>) -> Result<(), ConvertError> {
+    args.plot.as_deref().map_or(Ok(()), check_place)?;
+    let text = match &args.text {
+        None => BUILT_IN_TEXT.into(),
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|source| ConvertError::Io {
+                action: "read",
+                path: path.clone(),
+                source,
+            })?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    };
+    let mut bar = Bar::counting(args.quiet, cancelled);
+    let found = compare(&args.path, &args.reference, &text, args.tokens, &mut bar)?;
+    if let Some(path) = &args.plot {
+        write_whole(path, found.svg().as_bytes())?;
+    }
+    if args.json { print(&json(&found)) } else { print(&found) }
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -1,7 +1,7 @@
 //! How a conversion tells how far it is, and is told to stop.
 
 /// Told about a conversion while it runs. `()` ignores everything.
-pub trait Progress {
+pub trait Progress: Send {
     /// The work begins: how many bytes of the checkpoint there are.
     fn start(&mut self, _total_bytes: u64) {}
     /// The next tensor begins.

@@ -5,6 +5,12 @@ use std::fmt::{self, Write};
 use pocketgpt_runtime::format::tensor::{NO_LAYER, TensorEntry};
 use serde::Serialize;
 
+use pocketgpt_runtime::format::Encoding;
+
+use crate::allocate::Target;
+use crate::calibrate::Divergence;
+use crate::calibrate::text::Windows;
+use crate::convert::{CalibrationText, ConvertOptions, Method};
 use crate::gpt2_names::tensor_name;
 use crate::pack::Loss;
 
@@ -25,6 +31,8 @@ pub struct Report {
     pub tokenizer_bytes: u64,
     /// Weights and biases, the head counted once when tied.
     pub parameters: u64,
+    /// What it cost, where that was measured.
+    pub divergence: Option<DivergenceReport>,
     /// Bits per weight over all matrices, the head and `wte` among them, without `wpe` and vectors.
     pub bits_per_weight: f64,
     /// Signal to noise over all matrices, in dB; null if nothing was lost.
@@ -44,12 +52,81 @@ pub struct SourceReport {
 /// How it was converted.
 #[derive(Clone, Debug, Serialize)]
 pub struct Recipe {
-    /// Encoding of the matrices.
+    /// Encoding of the matrices, or `mixed` for a target size.
     pub to: &'static str,
-    /// Encoding of `wte` and `lm_head`.
+    /// Encoding of `wte` and `lm_head`, or `mixed`.
     pub head: &'static str,
+    /// `rtn` or `gptq`.
+    pub method: &'static str,
+    /// Name of the text that the model was calibrated with, without the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<String>,
+    /// Tokens of it that were used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_tokens: Option<usize>,
+    /// Bits per weight asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bpw: Option<f64>,
+    /// Bytes of the file asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_size: Option<u64>,
     /// Whether the file has a tokenizer.
     pub tokenizer: bool,
+}
+
+impl Recipe {
+    pub(crate) fn new(options: &ConvertOptions, tokenizer: bool, text: Option<&Windows>) -> Self {
+        let mixed = options.target.is_some();
+        let name = |encoding: Encoding| if mixed { "mixed" } else { encoding.name() };
+        let calibration = match &options.method {
+            Method::Gptq { text: CalibrationText::File(path), .. } => {
+                path.file_name().map(|name| name.to_string_lossy().into_owned())
+            }
+            _ => Some("built-in text".into()),
+        };
+        Self {
+            to: name(options.to),
+            head: name(options.head_encoding()),
+            method: if text.is_some() { "gptq" } else { "rtn" },
+            calibration: text.and(calibration),
+            calibration_tokens: text.map(|text| text.tokens.len()),
+            target_bpw: match options.target {
+                Some(Target::BitsPerWeight(bits)) => Some(bits),
+                _ => None,
+            },
+            target_size: match options.target {
+                Some(Target::FileBytes(bytes)) => Some(bytes),
+                _ => None,
+            },
+            tokenizer,
+        }
+    }
+}
+
+/// What conversion cost: predictions of the file against the checkpoint's, with activations in f32,
+/// on windows of the calibration text that nothing was fitted to.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DivergenceReport {
+    /// Mean Kullback-Leibler divergence in nats per token.
+    pub mean_kl_divergence: f64,
+    /// Share of positions with the same most probable token.
+    pub top1_agreement: f64,
+    /// How many positions.
+    pub positions: usize,
+}
+
+impl DivergenceReport {
+    /// What takes as much room as any.
+    pub(crate) const LONGEST: Self =
+        Self { mean_kl_divergence: 0.123_456_7, top1_agreement: 0.123_456, positions: usize::MAX };
+
+    pub(crate) fn new(found: Divergence) -> Self {
+        Self {
+            mean_kl_divergence: (found.kl * 1e7).round().max(0.0) / 1e7,
+            top1_agreement: (found.top1 * 1e6).round() / 1e6,
+            positions: found.positions,
+        }
+    }
 }
 
 /// One tensor of the file.
@@ -112,6 +189,11 @@ pub(crate) fn snr_db(loss: &Loss) -> Option<f64> {
 /// Logarithm of a normal positive number. It stands in the file, and the one of the C library
 /// differs from machine to machine: here are `+ - * /` only.
 fn log10(value: f64) -> f64 {
+    ln(value) / std::f64::consts::LN_10
+}
+
+/// Natural logarithm of a normal positive number, the same on every machine.
+pub(crate) fn ln(value: f64) -> f64 {
     let bits = value.to_bits();
     let mut exponent = (bits >> 52) as i32 - 1023;
     let mut mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
@@ -125,7 +207,7 @@ fn log10(value: f64) -> f64 {
     for power in (0..14).rev() {
         sum = sum * z * z + 1.0 / f64::from(2 * power + 1);
     }
-    (2.0 * z * sum + f64::from(exponent) * std::f64::consts::LN_2) / std::f64::consts::LN_10
+    2.0 * z * sum + f64::from(exponent) * std::f64::consts::LN_2
 }
 
 /// The table for people: one line per tensor, then the totals.
@@ -147,6 +229,15 @@ impl fmt::Display for Report {
             self.bits_per_weight,
             decibel(self.snr_db)
         )?;
+        if let Some(d) = self.divergence {
+            writeln!(
+                f,
+                "held-out text: mean KL divergence {:.6}, top 1 {:.2} % the same ({} positions)",
+                d.mean_kl_divergence,
+                100.0 * d.top1_agreement,
+                d.positions
+            )?;
+        }
         write!(
             f,
             "{} parameters, tokenizer {} bytes, file {} bytes",

@@ -1,6 +1,6 @@
 //! What quantization costs, by the protocol of `data/golden/perplexity.json`.
 
-use pocketgpt_quantize::Encoding;
+use pocketgpt_quantize::{CalibrationText, ConvertOptions, Encoding, Method};
 use pocketgpt_runtime::KvType;
 use pocketgpt_runtime::model::Gpt2;
 use pocketgpt_runtime::pool::ThreadPool;
@@ -50,12 +50,15 @@ fn perplexity_stays_within_its_bounds() {
     let golden: serde_json::Value = serde_json::from_slice(&golden).unwrap();
     let reference = golden["perplexity"].as_f64().unwrap();
     let text = std::fs::read_to_string(repository("tests/data/text/valid.txt")).unwrap();
-    for (to, kv, bound) in [
-        (Encoding::F32, KvType::F32, 0.0001),
-        (Encoding::Q8, KvType::Q8, 0.001),
-        (Encoding::Q4, KvType::Q8, 0.02),
+    let gptq = Method::Gptq { text: CalibrationText::BuiltIn, tokens: Some(16_384) };
+    for (to, method, kv, bound) in [
+        (Encoding::F32, Method::Rtn, KvType::F32, 0.0001),
+        (Encoding::Q8, Method::Rtn, KvType::Q8, 0.001),
+        (Encoding::Q4, Method::Rtn, KvType::Q8, 0.02),
+        (Encoding::Q4, gptq, KvType::Q8, 0.008),
     ] {
-        let file = Converted::new(&bundled(), to);
+        let options = ConvertOptions { to, method, ..ConvertOptions::default() };
+        let file = Converted::with(&bundled(), &options);
         let (ours, scored) = perplexity(file.model(), &text, kv);
         assert_eq!(scored as u64, golden["scored_tokens"].as_u64().unwrap());
         let ratio = ours / reference - 1.0;

@@ -52,7 +52,8 @@ impl Converted {
         Self::with(checkpoint, &ConvertOptions { to, tokenizer, ..ConvertOptions::default() })
     }
 
-    fn with(checkpoint: &Path, options: &ConvertOptions) -> Self {
+    /// Converts as told.
+    pub fn with(checkpoint: &Path, options: &ConvertOptions) -> Self {
         let convert_to = |path: &Path| {
             convert(checkpoint, path, options, &mut ()).unwrap_or_else(|e| panic!("{e}"));
         };

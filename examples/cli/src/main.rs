@@ -17,6 +17,7 @@ mod bench;
 mod commands;
 mod context;
 mod decoding;
+mod divergence;
 mod embedded;
 mod engine;
 mod input;

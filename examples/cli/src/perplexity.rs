@@ -146,7 +146,7 @@ pub fn score_anew(
 }
 
 /// Negative logarithm of the probability that the logits give to a token.
-fn nats(logits: &[f32], token: u32) -> f64 {
+pub fn nats(logits: &[f32], token: u32) -> f64 {
     let max = logits.iter().fold(f32::NEG_INFINITY, |max, &x| max.max(x));
     let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
     sum.ln() - f64::from(logits[token as usize] - max)

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use pocketgpt_quantize::{ConvertOptions, Encoding, convert};
 use serde_json::Value;
 
 use crate::run::{MODEL, npy_numbers, repository, run};
@@ -154,6 +155,40 @@ fn perplexity_is_near_the_reference() {
     let ratio = found.as_f64().unwrap() / expected.as_f64().unwrap();
     assert!((ratio - 1.0).abs() < 2e-3, "{found} {expected}");
     has_keys(&report, &["nats_per_byte", "bits_per_byte", "tokens_per_second"]);
+}
+
+#[test]
+fn perplexity_compares_with_a_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (f32_file, text) = (path("f32.pgpt"), path("text"));
+    let valid = fs::read_to_string(repository("tests/data/text/valid.txt")).unwrap();
+    fs::write(&text, valid.lines().take(60).collect::<Vec<_>>().join("\n")).unwrap();
+    let options = ConvertOptions { to: Encoding::F32, ..ConvertOptions::default() };
+    convert(&repository("examples/model"), f32_file.as_ref(), &options, &mut ()).unwrap();
+    let compared = |options: &[&str]| {
+        let command = ["perplexity", "--json", "--text", &text, "--reference", &f32_file];
+        run(&[&command, options].concat()).json()
+    };
+    let number = |report: &Value, key: &str| report[key].as_f64().unwrap();
+    let same = compared(&["-m", &f32_file]);
+    assert_eq!((number(&same, "mean_kl_divergence"), number(&same, "top5_agreement")), (0.0, 1.0));
+    assert_eq!((number(&same, "perplexity_ratio"), number(&same, "top1_agreement")), (1.0, 1.0));
+
+    // The bundled model is q8.
+    let (all, weights) = (compared(&[]), compared(&["--weights-only"]));
+    for report in [&all, &weights] {
+        has_keys(report, &["reference_perplexity", "p99_kl_divergence", "max_kl_divergence"]);
+        let kl = number(report, "mean_kl_divergence");
+        assert!(kl > 1e-6 && kl < 1e-3, "{report}");
+        assert!(number(report, "median_kl_divergence") < number(report, "p99_kl_divergence"));
+        assert!(number(report, "top1_agreement") > 0.97, "{report}");
+        let ratio = number(report, "perplexity") / number(report, "reference_perplexity");
+        assert!((ratio - number(report, "perplexity_ratio")).abs() < 1e-9, "{report}");
+    }
+    assert!(number(&weights, "mean_kl_divergence") < number(&all, "mean_kl_divergence"));
+    let table = run(&["perplexity", "--text", &text, "--reference", &f32_file]).ok();
+    assert!(table.contains("KL  ") && table.contains(" ± "), "{table}");
 }
 
 #[test]

@@ -1,0 +1,266 @@
+//! Which matrix gets which encoding.
+
+use pocketgpt_runtime::config::Gpt2Config;
+use pocketgpt_runtime::format::{Encoding, Role};
+use pocketgpt_runtime::quant::tile::{blocks, record_len};
+
+use crate::error::ConvertError;
+
+/// A block's matrices, in the order of the file.
+const MATRICES: [Role; 4] =
+    [Role::CAttnWeight, Role::AttnCProjWeight, Role::CFcWeight, Role::MlpCProjWeight];
+
+/// The encodings of all matrices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encodings {
+    /// `wte` and `lm_head`.
+    pub(crate) head: Encoding,
+    /// For each block `c_attn`, `attn.c_proj`, `c_fc`, `mlp.c_proj`.
+    pub(crate) blocks: Vec<[Encoding; 4]>,
+}
+
+impl Encodings {
+    /// The same for all blocks.
+    pub(crate) fn uniform(head: Encoding, blocks: Encoding, n_layer: u32) -> Self {
+        Self { head, blocks: vec![[blocks; 4]; n_layer as usize] }
+    }
+
+    /// That of a matrix.
+    ///
+    /// # Panics
+    /// If the role is not a matrix.
+    pub(crate) fn of(&self, role: Role, layer: u16) -> Encoding {
+        if matches!(role, Role::Wte | Role::LmHead) {
+            return self.head;
+        }
+        let place = MATRICES.iter().position(|other| *other == role);
+        let place = place.expect("only matrices have a choice");
+        self.blocks[usize::from(layer)][place]
+    }
+}
+
+/// How large a file may become.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// Bits per weight over all matrices, `wte` and `lm_head` among them.
+    BitsPerWeight(f64),
+    /// Bytes of the file.
+    FileBytes(u64),
+}
+
+/// A matrix that is q4 unless there is room for it in q8.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice {
+    /// What q8 takes more.
+    pub(crate) bytes: u64,
+    /// Divergence that q4 alone costs.
+    pub(crate) loss: f64,
+}
+
+/// Chooses between q4 and q8 for every matrix. `divergences` is what each in q4 alone costs, that of
+/// `wte` and the head first; `file_len` the length of a file in which all are q4.
+///
+/// # Errors
+/// If no choice meets the target: the message has the nearest one that could be met.
+pub(crate) fn allocate(
+    config: &Gpt2Config,
+    divergences: &[f64],
+    target: Target,
+    file_len: u64,
+) -> Result<Encodings, ConvertError> {
+    let (bytes, weights) = sizes(config);
+    let [smallest, largest] = [0, 1].map(|i| bytes.iter().map(|sizes| sizes[i]).sum::<u64>());
+    let room = match target {
+        Target::BitsPerWeight(bits) => (bits * weights as f64 / 8.0) as u64,
+        Target::FileBytes(bytes) => (bytes + smallest).saturating_sub(file_len),
+    };
+    let tell = |bytes: u64, up: bool| match target {
+        Target::BitsPerWeight(_) => {
+            let bits = 8e3 * bytes as f64 / weights as f64;
+            format!("{:.3} bits per weight", if up { bits.ceil() } else { bits.floor() } / 1e3)
+        }
+        Target::FileBytes(_) => format!("{} bytes", file_len - smallest + bytes),
+    };
+    if room < smallest {
+        return Err(ConvertError::TargetTooSmall { smallest: tell(smallest, true) });
+    }
+    // One percent, which is what is promised, above the largest.
+    if room as f64 > 1.01 * largest as f64 {
+        return Err(ConvertError::TargetTooLarge { largest: tell(largest, false) });
+    }
+    let choices: Vec<Choice> = (bytes.iter().zip(divergences))
+        .map(|([q4, q8], loss)| Choice { bytes: q8 - q4, loss: loss.max(f64::MIN_POSITIVE) })
+        .collect();
+    let chosen: Vec<Encoding> = choose(&choices, room - smallest)
+        .into_iter()
+        .map(|q8| if q8 { Encoding::Q8 } else { Encoding::Q4 })
+        .collect();
+    Ok(Encodings { head: chosen[0], blocks: chosen[1..].as_chunks::<4>().0.to_vec() })
+}
+
+/// Bytes of `wte` with the head, then of each matrix of the blocks, in q4 and in q8; and all weights.
+fn sizes(config: &Gpt2Config) -> (Vec<[u64; 2]>, u64) {
+    let of = |role: Role| {
+        let (rows, cols) = role.shape(config);
+        let records = blocks(rows as usize) as u64;
+        let bytes =
+            [Encoding::Q4, Encoding::Q8].map(|e| records * record_len(e, cols as usize) as u64);
+        (bytes, u64::from(rows) * u64::from(cols))
+    };
+    let (mut head, mut weights) = of(Role::Wte);
+    if !config.tied_head {
+        head = head.map(|bytes| 2 * bytes);
+        weights *= 2;
+    }
+    let mut all = vec![head];
+    for _ in 0..config.n_layer {
+        for role in MATRICES {
+            let (bytes, count) = of(role);
+            all.push(bytes);
+            weights += count;
+        }
+    }
+    (all, weights)
+}
+
+/// Steps in which room is counted: more would find hardly better choices.
+const STEPS: u64 = 1 << 14;
+
+/// Which choices become q8, so that as much loss as possible is avoided in `room` bytes: the
+/// knapsack problem, solved exactly for sizes rounded up to a small part of the room.
+pub(crate) fn choose(choices: &[Choice], room: u64) -> Vec<bool> {
+    let step = room.div_ceil(STEPS).max(1);
+    let steps = (room / step) as usize;
+    let sizes: Vec<usize> = choices.iter().map(|c| c.bytes.div_ceil(step) as usize).collect();
+    // Loss avoided with at most so many steps, and whether the choice was taken for it.
+    let mut avoided = vec![0.0; steps + 1];
+    let mut taken = vec![vec![false; steps + 1]; choices.len()];
+    for ((choice, size), taken) in choices.iter().zip(&sizes).zip(&mut taken) {
+        for used in (*size..=steps).rev() {
+            let with = avoided[used - size] + choice.loss;
+            if with > avoided[used] {
+                (avoided[used], taken[used]) = (with, true);
+            }
+        }
+    }
+    let mut left = steps;
+    let mut chosen = vec![false; choices.len()];
+    for i in (0..choices.len()).rev() {
+        if taken[i][left] {
+            chosen[i] = true;
+            left -= sizes[i];
+        }
+    }
+    // What rounding up left free.
+    let mut free =
+        room - chosen.iter().zip(choices).map(|(c, x)| u64::from(*c) * x.bytes).sum::<u64>();
+    let mut rest: Vec<usize> = (0..choices.len()).filter(|i| !chosen[*i]).collect();
+    rest.sort_by(|a, b| choices[*b].loss.total_cmp(&choices[*a].loss));
+    for i in rest {
+        if choices[i].bytes <= free {
+            free -= choices[i].bytes;
+            chosen[i] = true;
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_subset_is_found() {
+        // Every subset, by brute force.
+        let bytes = [700, 300, 300, 100, 900, 200, 450];
+        let losses = [0.9, 0.2, 0.5, 0.05, 1.0, 0.3, 0.31];
+        let choices: Vec<Choice> =
+            bytes.iter().zip(losses).map(|(b, loss)| Choice { bytes: *b, loss }).collect();
+        for room in (0..3200).step_by(50) {
+            let worth = |chosen: &[bool]| {
+                let of = |f: fn(&Choice) -> f64| -> f64 {
+                    chosen.iter().zip(&choices).map(|(c, x)| f64::from(u8::from(*c)) * f(x)).sum()
+                };
+                (of(|c| c.bytes as f64), of(|c| c.loss))
+            };
+            let best = (0..128u32)
+                .map(|bits| worth(&std::array::from_fn::<_, 7, _>(|i| bits >> i & 1 == 1)))
+                .filter(|(bytes, _)| *bytes <= f64::from(room))
+                .fold(0.0, |best: f64, (_, loss)| best.max(loss));
+            let (bytes, loss) = worth(&choose(&choices, room as u64));
+            assert!(bytes <= f64::from(room));
+            assert!(loss > best - 1e-9, "room {room}: {loss} < {best}");
+        }
+    }
+
+    #[test]
+    fn large_rooms_are_filled() {
+        let choices: Vec<Choice> = (0..100)
+            .map(|i| Choice { bytes: 1_000_000 + 7919 * i, loss: 1.0 + (i % 7) as f64 })
+            .collect();
+        for room in [10_000_000, 50_123_457, 90_000_001] {
+            let used: u64 = (choose(&choices, room).iter().zip(&choices))
+                .map(|(c, x)| u64::from(*c) * x.bytes)
+                .sum();
+            assert!(used <= room && room - used < 1_000_000, "{used} of {room}");
+        }
+    }
+
+    fn config(n_embd: u32, n_layer: u32, vocab_size: u32) -> Gpt2Config {
+        Gpt2Config {
+            vocab_size,
+            n_ctx: 512,
+            n_embd,
+            n_layer,
+            n_head: n_embd / 64,
+            n_inner: 4 * n_embd,
+            activation: pocketgpt_runtime::config::Activation::GeluNew,
+            scale_attn_weights: true,
+            scale_attn_by_inverse_layer_idx: false,
+            tied_head: true,
+            layer_norm_epsilon: 1e-5,
+            bos_token_id: None,
+            eos_token_id: None,
+        }
+    }
+
+    fn bytes_of(config: &Gpt2Config, encodings: &Encodings) -> u64 {
+        let q8 = std::iter::once(encodings.head).chain(encodings.blocks.iter().flatten().copied());
+        let sizes = sizes(config).0;
+        q8.zip(sizes).map(|(e, sizes)| sizes[usize::from(e == Encoding::Q8)]).sum()
+    }
+
+    #[test]
+    fn targets_are_met_and_never_exceeded() {
+        for config in [config(256, 6, 4096), config(768, 12, 50257)] {
+            let count = 1 + 4 * config.n_layer as usize;
+            let losses: Vec<f64> = (0..count).map(|i| 1e-3 / (1 + i * 7 % 13) as f64).collect();
+            let (all, weights) = sizes(&config);
+            let smallest: u64 = all.iter().map(|sizes| sizes[0]).sum();
+            for bits in [4.4, 4.5, 4.75, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 8.25] {
+                let target = Target::BitsPerWeight(bits);
+                let used = bytes_of(&config, &allocate(&config, &losses, target, 0).unwrap());
+                let found = 8.0 * used as f64 / weights as f64;
+                assert!(found <= bits && found > 0.99 * bits, "{bits}: {found}");
+                // What stands around the matrices counts for files.
+                let around = 1_000_000;
+                let target = Target::FileBytes(used + around + 63);
+                let encodings = allocate(&config, &losses, target, smallest + around).unwrap();
+                let again = bytes_of(&config, &encodings);
+                assert!(again <= used + 63 && again as f64 > 0.99 * used as f64);
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_targets_name_the_nearest() {
+        let config = config(256, 6, 4096);
+        let target = |bits| allocate(&config, &[1.0; 25], Target::BitsPerWeight(bits), 0);
+        let error = target(4.0).unwrap_err().to_string();
+        let smallest = error.split(' ').find_map(|word| word.parse::<f64>().ok()).unwrap();
+        assert!(error.contains("too small") && target(smallest).is_ok(), "{error}");
+        let error = target(9.0).unwrap_err().to_string();
+        let largest = error.split(' ').find_map(|word| word.parse::<f64>().ok()).unwrap();
+        assert!(error.contains("too large") && target(largest).is_ok(), "{error}");
+    }
+}
