@@ -6,7 +6,7 @@ use pocketgpt_runtime::parallel::{Parallel, Serial};
 use pocketgpt_runtime::pool::ThreadPool;
 use pocketgpt_runtime::session::{Session, Tap};
 use pocketgpt_runtime::workspace::SessionOptions;
-use pocketgpt_tests::counting::{Counting, allocations, apart};
+use pocketgpt_tests::counting::{Counting, allocations, apart, settle};
 use pocketgpt_tests::{Converted, bits, bundled, memory};
 
 #[global_allocator]
@@ -40,6 +40,7 @@ fn tokens_and_taps() {
     let pool = ThreadPool::new(2).unwrap();
     for to in [Encoding::Q8, Encoding::F32] {
         let file = Converted::new(&bundled(), to);
+        settle();
         let model = file.model();
         let config = *model.config();
         let prompt: Vec<u32> = (0..50).map(|i| i * 37 % config.vocab_size).collect();

@@ -9,7 +9,7 @@ use pocketgpt_runtime::generate::Generator;
 use pocketgpt_runtime::pool::ThreadPool;
 use pocketgpt_runtime::workspace::SessionOptions;
 use pocketgpt_runtime::{KvType, Overflow};
-use pocketgpt_tests::counting::{Counting, allocations, apart};
+use pocketgpt_tests::counting::{Counting, allocations, apart, settle};
 use pocketgpt_tests::{Converted, Quiet, bundled, nan_lines, with_session};
 
 #[global_allocator]
@@ -23,6 +23,7 @@ fn nothing_is_allocated_after_the_start() {
 fn every_strategy() {
     assert!(allocations(|| drop(std::hint::black_box(vec![0u8; 100]))) > 0, "nothing is counted");
     let file = Converted::new(&bundled(), Encoding::Q4);
+    settle();
     let model = file.model();
     let config = *model.config();
     let tokenizer = model.file().tokenizer().unwrap().unwrap();

@@ -12,7 +12,7 @@ use pocketgpt_runtime::parallel::Serial;
 use pocketgpt_runtime::pool::ThreadPool;
 use pocketgpt_runtime::workspace::SessionOptions;
 use pocketgpt_runtime::{KvType, Overflow};
-use pocketgpt_tests::counting::{Counting, allocations_so_far, apart};
+use pocketgpt_tests::counting::{Counting, allocations_so_far, apart, settle};
 use pocketgpt_tests::{Converted, bundled, nan_lines, with_session};
 
 #[global_allocator]
@@ -122,6 +122,7 @@ fn one_at_a_time(tokens: usize) {
 
 fn soak(tokens: usize) {
     let file = Converted::new(&bundled(), Encoding::Q8);
+    settle();
     let text = write(&file, Overflow::Refill, tokens);
     assert!(write(&file, Overflow::Shadow, tokens) == text, "the policies' texts differ");
     let found = perplexities(&text);

@@ -60,3 +60,15 @@ pub fn allocations(f: impl FnOnce()) -> usize {
     f();
     allocations_so_far() - before
 }
+
+/// Waits until nobody asks for memory any more: the threads of a conversion end a little after it, and
+/// allocate while they do.
+pub fn settle() {
+    loop {
+        let before = allocations_so_far();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        if allocations_so_far() == before {
+            return;
+        }
+    }
+}
