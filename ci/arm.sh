@@ -92,7 +92,7 @@ for_arm build -p pocketgpt-capi
 c_programs=$(mktemp -d)
 trap 'rm -rf "$log" "$c_programs"' EXIT
 # The model is the one that the command line was built with.
-cp "$(find "$CARGO_TARGET_DIR/debug/build" -path '*/pocketgpt-*/out/model.pgpt' | head -n 1)" \
+cp "$(find "$CARGO_TARGET_DIR/debug/build" -path '*/pocketgpt-[0-9a-f]*/out/model.pgpt' | head -n 1)" \
     "$c_programs/model.pgpt"
 make -s -C examples/c BUILD="$c_programs" LIB="$CARGO_TARGET_DIR/$TARGET/debug/libpocketgpt.a" \
     MODEL="$c_programs/model.pgpt" CC=aarch64-linux-gnu-gcc LDFLAGS=-static all "$c_programs/errors"
