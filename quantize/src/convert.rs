@@ -438,7 +438,7 @@ impl Work<'_> {
         bytes: &[u8],
     ) -> Result<Loss, ConvertError> {
         let dtype = dtype_of(tensor);
-        let count = in_pool(self.pool, || count_not_finite(dtype, bytes));
+        let count = count_not_finite(dtype, bytes);
         if count > 0 {
             let (path, tensor) = (path.into(), tensor.name.clone());
             return Err(ConvertError::NotFinite { path, tensor, count });

@@ -15,7 +15,7 @@ use crate::args::{ModelArgs, RunArgs};
 use crate::bench::float_twin;
 use crate::divergence::{Divergence, compare};
 use crate::engine::Engine;
-use crate::model::Model;
+use crate::model::{Model, copied_by};
 use crate::perplexity::{TokenStream, score};
 use crate::{input, interrupt, output, units};
 
@@ -90,8 +90,11 @@ pub fn run(args: &PerplexityArgs) -> Result<Outcome> {
     if stream.tokens.len() < 2 {
         bail!("{text_name}: there is no text in the file; give one with some sentences");
     }
-    let reference =
-        args.reference.as_deref().map(|path| Model::load(path, &args.run)).transpose()?;
+    let reference = args
+        .reference
+        .as_deref()
+        .map(|path| Model::load(path, copied_by(&args.model, &args.run)))
+        .transpose()?;
     if let Some(reference) = &reference {
         check_reference(&model, reference)?;
     }
