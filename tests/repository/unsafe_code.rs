@@ -18,7 +18,8 @@ fn scan(folder: &Path, found: &mut BTreeMap<String, usize>) {
         let path = entry.unwrap().path();
         let name = path.strip_prefix(root()).unwrap().to_str().unwrap().replace('\\', "/");
         if path.is_dir() {
-            if !name.starts_with("target") && !name.starts_with('.') && name != "fuzz/target" {
+            let own = name.rsplit('/').next().unwrap_or_default();
+            if !own.starts_with("target") && !own.starts_with('.') {
                 scan(&path, found);
             }
         } else if name.ends_with(".rs") && name != "tests/repository/unsafe_code.rs" {
