@@ -242,8 +242,8 @@ impl Beginning {
 fn check_length(args: &GenerateArgs, tokens: usize, n_ctx: usize) -> Result<()> {
     if tokens > n_ctx && args.context.overflow == Overflow::Stop {
         bail!(
-            "the text has {tokens} tokens, the model has {n_ctx} positions; shorten it, or go on \
-             from its beginning and its end with --overflow refill"
+            "the text has {tokens} tokens, {n_ctx} fit; shorten it, or go on from its beginning and \
+             its end with --overflow refill"
         );
     }
     Ok(())
