@@ -1,8 +1,6 @@
 //! Texts longer than the context: what each policy computes, to the bit.
 
 use pocketgpt_quantize::Encoding;
-use pocketgpt_quantize::source::SourceDtype;
-use pocketgpt_quantize::synth::{Preset, SynthOptions, synthesize};
 use pocketgpt_runtime::decoding::{
     BeamOptions, ContrastiveOptions, DecodingError, DecodingOptions, SamplingOptions, StopReason,
     Strategy,
@@ -17,20 +15,12 @@ use pocketgpt_runtime::session::Session;
 use pocketgpt_runtime::workspace::{Plan, SessionOptions};
 use pocketgpt_runtime::{KvType, Overflow};
 use pocketgpt_tests::{
-    Converted, Quiet, bits, bundled, generate, max_difference, repository, with_session,
+    Converted, Quiet, bits, bundled, generate, max_difference, repository, synthesize_tiny, tiny,
+    with_session,
 };
 
 const ALL_KV: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8];
 const GO_ON: [Overflow; 2] = [Overflow::Refill, Overflow::Shadow];
-
-/// Two layers of random numbers and 64 positions.
-fn tiny(to: Encoding) -> Converted {
-    let folder = tempfile::tempdir().unwrap();
-    let options =
-        SynthOptions { preset: Preset::Tiny, seed: 1, dtype: SourceDtype::F32, force: true };
-    synthesize(folder.path(), &options, &mut ()).unwrap();
-    Converted::new(folder.path(), to)
-}
 
 fn ids(count: usize, vocab: u32) -> Vec<u32> {
     let mut state = 7u64;
@@ -88,7 +78,7 @@ fn fresh(model: Gpt2<'_>, options: &SessionOptions, context: &[u32]) -> Vec<u32>
 
 #[test]
 fn a_refilled_context_is_that_of_a_fresh_session() {
-    let file = tiny(Encoding::Q4);
+    let file = tiny(1, Encoding::Q4);
     let model = file.model();
     let n_ctx = model.config().n_ctx as usize;
     let text = ids(3 * n_ctx + 5, model.config().vocab_size);
@@ -125,7 +115,7 @@ fn a_refilled_context_is_that_of_a_fresh_session() {
 #[test]
 fn shadow_equals_refill_on_all_threads_and_instructions() {
     for (to, kvs) in [(Encoding::Q4, &ALL_KV[..]), (Encoding::F32, &ALL_KV[..1])] {
-        let file = tiny(to);
+        let file = tiny(1, to);
         let text = ids(170, file.model().config().vocab_size);
         for &kv in kvs {
             let model = file.model();
@@ -188,7 +178,7 @@ fn odd_shapes_go_on_too() {
 
 #[test]
 fn long_texts_are_skipped_through_without_changing_a_bit() {
-    let file = tiny(Encoding::Q4);
+    let file = tiny(1, Encoding::Q4);
     let model = file.model();
     let text = ids(500, model.config().vocab_size);
     for overflow in GO_ON {
@@ -218,7 +208,7 @@ fn long_texts_are_skipped_through_without_changing_a_bit() {
 
 #[test]
 fn a_text_goes_on_where_it_was_cut() {
-    let file = tiny(Encoding::Q4);
+    let file = tiny(1, Encoding::Q4);
     let model = file.model();
     let text = ids(400, model.config().vocab_size);
     for overflow in GO_ON {
@@ -348,9 +338,7 @@ impl NaiveGpt2 {
 #[test]
 fn a_sliding_window_is_masked_attention() {
     let folder = tempfile::tempdir().unwrap();
-    let synth =
-        SynthOptions { preset: Preset::Tiny, seed: 3, dtype: SourceDtype::F32, force: true };
-    synthesize(folder.path(), &synth, &mut ()).unwrap();
+    synthesize_tiny(folder.path(), 3);
     let file = Converted::new(folder.path(), Encoding::F32);
     let model = file.model();
     let golden = NaiveGpt2::open(folder.path(), 2, 2);
@@ -415,7 +403,7 @@ fn strategies(model: &Gpt2<'_>) -> Vec<(&'static str, DecodingOptions<'static>)>
 
 #[test]
 fn generated_texts_go_on_and_are_the_same() {
-    let file = tiny(Encoding::Q4);
+    let file = tiny(1, Encoding::Q4);
     let model = file.model();
     for (name, options) in strategies(&model) {
         for prompt in [5, 64, 200] {
@@ -451,7 +439,7 @@ fn generated_texts_go_on_and_are_the_same() {
 
 #[test]
 fn processors_see_the_whole_text() {
-    let file = tiny(Encoding::Q4);
+    let file = tiny(1, Encoding::Q4);
     let model = file.model();
     // Each token once, though the context holds 64 of them.
     let options = DecodingOptions {
@@ -470,7 +458,7 @@ fn processors_see_the_whole_text() {
 
 #[test]
 fn stop_ends_where_the_positions_end() {
-    let file = tiny(Encoding::Q4);
+    let file = tiny(1, Encoding::Q4);
     let model = file.model();
     let text = ids(65, 512);
     with_session(model, &base(&model), |session| {
@@ -507,7 +495,7 @@ fn stop_ends_where_the_positions_end() {
 
 #[test]
 fn what_makes_no_sense_is_refused_by_name() {
-    let file = tiny(Encoding::Q4);
+    let file = tiny(1, Encoding::Q4);
     let model = file.model();
     let plan = |options: &SessionOptions| Plan::new(model.config(), options).map(|_| ());
     for overflow in GO_ON {

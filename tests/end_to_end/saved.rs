@@ -3,8 +3,6 @@
 use std::ops::ControlFlow;
 
 use pocketgpt_quantize::Encoding;
-use pocketgpt_quantize::source::SourceDtype;
-use pocketgpt_quantize::synth::{Preset, SynthOptions, synthesize};
 use pocketgpt_runtime::decoding::{
     BeamOptions, DecodingError, DecodingOptions, SamplingOptions, StopReason, Strategy,
 };
@@ -15,19 +13,11 @@ use pocketgpt_runtime::parallel::Serial;
 use pocketgpt_runtime::saved::{HEADER_LEN, SavedError, SavedSession, SavedText};
 use pocketgpt_runtime::workspace::SessionOptions;
 use pocketgpt_runtime::{KvType, Overflow};
-use pocketgpt_tests::{Converted, Quiet, bits, bundled, nan_lines, repository, with_session};
+use pocketgpt_tests::{Converted, Quiet, bits, bundled, nan_lines, repository, tiny, with_session};
 
 const ALL_KV: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8];
 const PROMPT: [u32; 5] = [9, 2, 31, 3, 9];
 const SEED: u64 = 3;
-
-/// Two layers of random numbers and 64 positions.
-fn tiny(seed: u64) -> Converted {
-    let folder = tempfile::tempdir().unwrap();
-    let options = SynthOptions { preset: Preset::Tiny, seed, dtype: SourceDtype::F32, force: true };
-    synthesize(folder.path(), &options, &mut ()).unwrap();
-    Converted::new(folder.path(), Encoding::Q4)
-}
 
 /// What a run leaves: the new tokens, and the logits behind one token more.
 type Outcome = (Vec<u32>, Option<Vec<u32>>);
@@ -118,7 +108,7 @@ fn check(
 
 #[test]
 fn texts_go_on_as_if_they_had_not_stopped() {
-    let file = tiny(1);
+    let file = tiny(1, Encoding::Q4);
     let model = file.model();
     let isas = [Isa::best(), Isa::Scalar];
     for kv in ALL_KV {
@@ -165,7 +155,7 @@ fn heads_of_odd_sizes_are_restored() {
 
 #[test]
 fn a_text_that_stopped_can_be_refilled() {
-    let file = tiny(1);
+    let file = tiny(1, Encoding::Q4);
     let model = file.model();
     let base = SessionOptions { keep: 2, ..SessionOptions::new(model.config()) };
     let stop = DecodingOptions { max_new_tokens: 60, ..options(&model, sampling()) };
@@ -216,7 +206,7 @@ fn a_prompt_is_read_once() {
 
 #[test]
 fn an_interrupted_text_goes_on() {
-    let file = tiny(1);
+    let file = tiny(1, Encoding::Q4);
     let model = file.model();
     let base = SessionOptions::new(model.config());
     let options = DecodingOptions { max_new_tokens: 40, ..options(&model, sampling()) };
@@ -248,7 +238,7 @@ fn an_interrupted_text_goes_on() {
 
 #[test]
 fn what_saving_fails_with_is_told() {
-    let file = tiny(1);
+    let file = tiny(1, Encoding::Q4);
     with_session(file.model(), &SessionOptions::new(file.model().config()), |session| {
         session.feed(&[1, 2], &Serial).unwrap();
         let text = SavedText { tokens: &[1, 2], new_tokens: 0, seed: 0, metadata: "" };
@@ -270,7 +260,7 @@ struct Saved {
 
 impl Saved {
     fn new(kv: KvType) -> Self {
-        let file = tiny(1);
+        let file = tiny(1, Encoding::Q4);
         let model = file.model();
         let base = SessionOptions { kv, keep: 2, ..SessionOptions::new(model.config()) };
         let options = DecodingOptions {
@@ -444,7 +434,7 @@ fn rejects_numbers_that_no_token_leaves_in_the_cache() {
 #[test]
 fn rejects_sessions_that_are_made_for_something_else() {
     let saved = Saved::new(KvType::Q8);
-    let other = tiny(2);
+    let other = tiny(2, Encoding::Q4);
     let foreign = SavedSession::new(&saved.bytes, other.model().file());
     assert_eq!(foreign.unwrap_err(), SavedError::OtherModel);
     let model = saved.file.model();

@@ -5,6 +5,8 @@ pub mod counting;
 use std::path::{Path, PathBuf};
 
 use bytemuck::zeroed_vec;
+use pocketgpt_quantize::source::SourceDtype;
+use pocketgpt_quantize::synth::{Preset, SynthOptions, synthesize};
 use pocketgpt_quantize::{ConvertOptions, Encoding, TokenizerChoice, convert};
 use pocketgpt_runtime::decoding::{DecodingOptions, Sequence, StopReason};
 use pocketgpt_runtime::format::{MappedFile, WeightFile};
@@ -92,6 +94,19 @@ impl Converted {
     pub fn model_on(&self, isa: Isa) -> Gpt2<'_> {
         Gpt2::new(self.file(), Kernels::for_isa(isa).expect("asked for what is available"))
     }
+}
+
+/// Makes a checkpoint of two layers of random numbers, with 64 positions.
+pub fn synthesize_tiny(folder: &Path, seed: u64) {
+    let options = SynthOptions { preset: Preset::Tiny, seed, dtype: SourceDtype::F32, force: true };
+    synthesize(folder, &options, &mut ()).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// The same, converted.
+pub fn tiny(seed: u64, to: Encoding) -> Converted {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    synthesize_tiny(folder.path(), seed);
+    Converted::new(folder.path(), to)
 }
 
 /// Memory for a session, full of NaN: a session must not rely on what it finds there.
