@@ -84,11 +84,8 @@ impl Session<'_, '_> {
         assert_eq!((header.model_len, header.model_crc), self.model.file().identity());
         self.progress = Progress::default();
         self.check_options(header)?;
-        let progress = Progress {
-            fed: header.fed as usize,
-            position: header.position as usize,
-            live: self.progress.live,
-        };
+        let (fed, position) = (header.fed as usize, header.position as usize);
+        let progress = Progress { fed, position, ..Progress::default() };
         self.progress = progress;
         let restored = self.fill_caches(saved);
         if restored.is_err() {

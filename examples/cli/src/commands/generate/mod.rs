@@ -163,7 +163,10 @@ pub fn run(args: &GenerateArgs) -> Result<Outcome> {
     }
     let start = Instant::now();
     let model = Model::open_to_run(&args.model, &args.run)?;
-    let loaded = args.load_session.as_deref().map(|path| Loaded::open(path, &model)).transpose()?;
+    let saved_in = args.load_session.as_deref();
+    let file = saved_in.map(saved::map).transpose()?;
+    let loaded = saved_in.zip(file.as_ref());
+    let loaded = loaded.map(|(path, file)| Loaded::new(path, file, &model)).transpose()?;
     let args = &match &loaded {
         Some(loaded) => loaded.complete(args, &model)?,
         None => args.clone(),
@@ -210,7 +213,7 @@ struct Beginning {
 impl Beginning {
     fn new(
         model: &Model,
-        loaded: Option<&Loaded>,
+        loaded: Option<&Loaded<'_>>,
         prompt: String,
         decoding: &DecodingArgs,
     ) -> Result<Self> {
@@ -218,7 +221,7 @@ impl Beginning {
             let ids = model.text_ids(&prompt)?;
             return Ok(Self { ids, new_tokens: 0, prompt: Some(prompt) });
         };
-        let saved = loaded.session(model)?;
+        let saved = &loaded.session;
         let mut ids: Vec<u32> = saved.tokens().collect();
         let mut new_tokens = 0;
         if !prompt.is_empty() {
@@ -269,7 +272,7 @@ impl Job<'_> {
         &self,
         mut engine: Engine<'_>,
         text: &Beginning,
-        loaded: Option<&Loaded>,
+        loaded: Option<&Loaded<'_>>,
     ) -> Result<Outcome> {
         let (args, options) = (self.args, &self.options);
         interrupt::catch();
@@ -278,7 +281,7 @@ impl Job<'_> {
         let mut generator = Generator::new(&config, options, text.prompt_len(), &mut memory)?;
         let (mut session, par) = engine.session()?;
         if let Some(loaded) = loaded {
-            loaded.restore(&mut session, self.model)?;
+            loaded.restore(&mut session)?;
         }
         let unread = text.ids.len() - session.fed();
         let (mut writer, before) = self.writer(text)?;

@@ -1,6 +1,6 @@
 //! Texts in files, to go on with: `--save-session` and `--load-session`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use pocketgpt_runtime::decoding::StopReason;
@@ -29,32 +29,32 @@ struct Metadata {
     ended: bool,
 }
 
+/// The file of a text to go on with, in memory.
+pub fn map(path: &Path) -> Result<MappedFile> {
+    MappedFile::open(path).map_err(|error| anyhow!("{}: {error}; check the path", path.display()))
+}
+
 /// A text to go on with, whose file was proven with the model.
 #[derive(Debug)]
-pub struct Loaded {
-    path: PathBuf,
-    file: MappedFile,
+pub struct Loaded<'a> {
+    path: &'a Path,
+    /// What was saved.
+    pub session: SavedSession<'a>,
     metadata: Metadata,
 }
 
-impl Loaded {
-    /// Opens and proves a file.
-    pub fn open(path: &Path, model: &Model) -> Result<Self> {
-        let name = path.display();
-        let file =
-            MappedFile::open(path).map_err(|error| anyhow!("{name}: {error}; check the path"))?;
-        let metadata = proven(path, &file, model)?.metadata();
-        let metadata = serde_json::from_str(metadata).map_err(|error| {
+impl<'a> Loaded<'a> {
+    /// Proves a file, which reads all of it.
+    pub fn new(path: &'a Path, file: &'a MappedFile, model: &Model) -> Result<Self> {
+        let session = SavedSession::new(file.bytes(), &model.weights()?)
+            .map_err(|error| refused(path, &error))?;
+        let metadata = serde_json::from_str(session.metadata()).map_err(|error| {
+            let name = path.display();
             anyhow!(
                 "{name}: its options are not such as this program saves, {error}; save it again"
             )
         })?;
-        Ok(Self { path: path.into(), file, metadata })
-    }
-
-    /// What was saved.
-    pub fn session(&self, model: &Model) -> Result<SavedSession<'_>> {
-        proven(&self.path, &self.file, model)
+        Ok(Self { path, session, metadata })
     }
 
     /// The command line with what was saved, where it says nothing else.
@@ -62,7 +62,7 @@ impl Loaded {
     /// # Errors
     /// If it says something else that the cache depends on.
     pub fn complete(&self, args: &GenerateArgs, model: &Model) -> Result<GenerateArgs> {
-        let saved = self.session(model)?;
+        let saved = &self.session;
         let (header, metadata) = (saved.header(), self.metadata.clone());
         let differs = |flag: &str, given: &str, was: &str| {
             let name = self.path.display();
@@ -108,14 +108,9 @@ impl Loaded {
     }
 
     /// Takes up the session.
-    pub fn restore(&self, session: &mut Session<'_, '_>, model: &Model) -> Result<()> {
-        let saved = self.session(model)?;
-        session.restore(&saved).map_err(|error| refused(&self.path, &error))
+    pub fn restore(&self, session: &mut Session<'_, '_>) -> Result<()> {
+        session.restore(&self.session).map_err(|error| refused(self.path, &error))
     }
-}
-
-fn proven<'a>(path: &Path, file: &'a MappedFile, model: &Model) -> Result<SavedSession<'a>> {
-    SavedSession::new(file.bytes(), &model.weights()?).map_err(|error| refused(path, &error))
 }
 
 fn refused(path: &Path, error: &SavedError) -> anyhow::Error {
