@@ -102,6 +102,35 @@ fn odd_shapes() {
     }
 }
 
+/// Long enough that threads take whole tokens instead of rows of a matrix.
+#[test]
+fn a_long_prompt_does_not_depend_on_threads_and_batches() {
+    let ids: Vec<u32> = (0..250).map(|i| (i * 37 + 11) % 4095).collect();
+    for (to, kv) in [(Encoding::Q4, KvType::Q8), (Encoding::Q8, KvType::F16)] {
+        let file = Converted::new(&bundled(), to);
+        let run = |isa, threads, batch| {
+            let model = file.model_on(isa);
+            let options =
+                SessionOptions { kv, batch, threads, ..SessionOptions::new(model.config()) };
+            let pool = ThreadPool::new(threads).unwrap();
+            let mut out = Vec::new();
+            with_session(model, &options, |session| {
+                out = bits(session.feed(&ids, &pool).unwrap());
+            });
+            out
+        };
+        let spec: Vec<u32> = run(Isa::best(), 1, 1);
+        for isa in Isa::available() {
+            for (threads, batch) in [(1, 128), (2, 250), (3, 250), (4, 128)] {
+                // Scalar code is slow: once is enough.
+                if isa != Isa::Scalar || threads == 3 {
+                    assert!(run(isa, threads, batch) == spec, "{to:?} {isa} {threads} threads");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_sliding_window_does_not_depend_on_batches() {
     let file = Converted::new(&bundled(), Encoding::Q4);

@@ -1,9 +1,9 @@
-//! Where a matrix product goes: some columns of a row-major matrix.
+//! Where a matrix product goes: some rows and columns of a row-major matrix.
 
 use core::marker::PhantomData;
 
-/// Exclusive access to columns of a `[rows][stride]` matrix, so that threads can fill disjoint
-/// columns of one matrix at the same time.
+/// Exclusive access to columns of a `[rows][stride]` matrix, or of some of its rows, so that threads
+/// can fill disjoint parts of one matrix at the same time.
 #[derive(Debug)]
 pub struct Columns<'a> {
     first: *mut f32,
@@ -37,6 +37,14 @@ impl<'a> Columns<'a> {
         (Self { width, ..self }, second)
     }
 
+    /// The same columns of the first `rows` rows, and of the others; more than there are gives all
+    /// and none.
+    pub fn split_rows(self, rows: usize) -> (Self, Self) {
+        let rows = rows.min(self.rows);
+        let first = self.first.wrapping_add(rows * self.stride);
+        (Self { rows, ..self }, Self { first, rows: self.rows - rows, ..self })
+    }
+
     /// Rows of the matrix.
     pub fn rows(&self) -> usize {
         self.rows
@@ -56,8 +64,8 @@ impl<'a> Columns<'a> {
         assert!(row < self.rows);
         // SAFETY: (2) (3) `row` is below `rows` and the columns lie inside the stride, so the
         // range is part of the matrix that `new` borrowed; (4) for as long as that borrow lasts
-        // the columns belong to this value alone, since `split_at` gives each to one half, and
-        // `self` is borrowed mutably.
+        // the columns belong to this value alone, since `split_at` and `split_rows` give each
+        // number to one half, and `self` is borrowed mutably.
         unsafe {
             let first = self.first.wrapping_add(row * self.stride);
             core::slice::from_raw_parts_mut(first, self.width)

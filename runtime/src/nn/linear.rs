@@ -1,9 +1,17 @@
 //! LayerNorm, quantization of activations, and the matrix product behind them.
 
+use core::ops::Range;
+
 use crate::format::{Encoding, TensorView};
 use crate::kernels::{Columns, FloatLhs, Kernels, Lhs, QuantLhs};
-use crate::parallel::{Parallel, scatter, share};
+use crate::parallel::{MAX_THREADS, Parallel, scatter, share};
 use crate::quant::tile::{self, GROUP, ROWS};
+
+/// About as many tokens has a part of a large batch: enough to be worth reading all weights of a
+/// matrix for, few enough that what comes out of it stays in the L2 cache.
+const PART: usize = 32;
+/// Tokens that matrix products take together.
+const UNIT: usize = 8;
 
 /// LayerNorm's parameters.
 #[derive(Clone, Copy)]
@@ -97,7 +105,32 @@ impl LhsBuffers<'_> {
     }
 }
 
-/// A matrix product over the rows of a batch, split between threads by output rows.
+/// Where a product goes, and what is changed together with it.
+struct Target<'a> {
+    /// `[m][rows rounded up to 16]`
+    out: Columns<'a>,
+    /// `[m][anything]`
+    other: Option<Columns<'a>>,
+}
+
+impl Target<'_> {
+    /// The first columns, and the others.
+    fn split_at(self, width: usize) -> (Self, Self) {
+        let (out, out_rest) = self.out.split_at(width);
+        let (other, other_rest) = self.other.map(|all| all.split_at(width)).unzip();
+        (Self { out, other }, Self { out: out_rest, other: other_rest })
+    }
+
+    /// The first rows, and the others.
+    fn split_rows(self, rows: usize) -> (Self, Self) {
+        let (out, out_rest) = self.out.split_rows(rows);
+        let (other, other_rest) = self.other.map(|all| all.split_rows(rows)).unzip();
+        (Self { out, other }, Self { out: out_rest, other: other_rest })
+    }
+}
+
+/// A matrix product over the rows of a batch, split between threads by tokens where there are
+/// many, else by output rows.
 pub(crate) struct Linear<'a, 'w> {
     pub(crate) kernels: &'a Kernels,
     pub(crate) weight: TensorView<'w>,
@@ -119,74 +152,184 @@ impl Linear<'_, '_> {
         other: Option<Columns<'_>>,
         finish: impl Fn(usize, &mut [f32], Option<&mut [f32]>) + Sync,
     ) {
-        let (rows, cols) = (self.weight.entry.rows as usize, self.weight.entry.cols as usize);
-        let quant = matches!(self.weight.entry.encoding, Encoding::Q8 | Encoding::Q4);
-        let m = x.len() / cols;
-        let threads = par.threads();
-        let mut out = Some(Columns::new(out, rows.next_multiple_of(ROWS)));
-        let mut other = other;
-        let mut columns = |thread| {
-            let blocks = share(tile::blocks(rows), threads, thread);
-            let width = blocks.len() * ROWS;
-            let (mine, rest) = out.take().expect("put back below").split_at(width);
-            out = Some(rest);
-            let other = other.take().map(|all| all.split_at(width)).map(|(mine, rest)| {
-                other = Some(rest);
-                mine
-            });
-            (blocks, mine, other)
-        };
-        let multiply = |lhs: &Lhs<'_>,
-                        blocks: core::ops::Range<usize>,
-                        out: &mut Columns<'_>,
-                        other: &mut Option<Columns<'_>>| {
-            let len = self.weight.record_len();
-            let records = &self.weight.bytes[blocks.start * len..blocks.end * len];
-            self.kernels.matmul(lhs, self.weight.entry.encoding, records, out);
-            for t in 0..m {
-                let other = other.as_mut().map(|other| other.row_mut(t));
-                finish(blocks.start * ROWS, out.row_mut(t), other);
-            }
-        };
-
-        if m == 1 {
-            // Each thread prepares the one row for itself: cheaper than to wait for another.
-            let mut rest = Some(buffers.reborrow());
-            let parts = (0..threads).map(|thread| {
-                let (mine, others) = rest.take().expect("put back below").split(1, cols);
-                rest = Some(others);
-                (mine, columns(thread))
-            });
-            scatter(par, parts, |(mut mine, (blocks, mut out, mut other))| {
-                if blocks.is_empty() {
-                    return;
-                }
-                mine.prepare(self.kernels, x, self.norm, quant);
-                let lhs = mine.lhs(x, self.norm.is_some(), quant);
-                multiply(&lhs, blocks, &mut out, &mut other);
-            });
-            return;
+        let m = x.len() / self.cols();
+        let out = Columns::new(out, self.rows().next_multiple_of(ROWS));
+        let target = Target { out, other };
+        if let Some(parts) = parts_by_tokens(m, par.threads()) {
+            self.split_by_tokens(par, buffers, x, parts, target, &finish);
+        } else if m == 1 {
+            self.run_one_row(par, buffers, x, target, &finish);
+        } else {
+            self.split_by_output(par, buffers, x, target, &finish);
         }
+    }
 
+    fn rows(&self) -> usize {
+        self.weight.entry.rows as usize
+    }
+
+    fn cols(&self) -> usize {
+        self.weight.entry.cols as usize
+    }
+
+    fn is_quantized(&self) -> bool {
+        matches!(self.weight.entry.encoding, Encoding::Q8 | Encoding::Q4)
+    }
+
+    fn prepare(&self, buffers: &mut LhsBuffers<'_>, x: &[f32]) {
+        buffers.prepare(self.kernels, x, self.norm, self.is_quantized());
+    }
+
+    /// The product with some records of the matrix, and what is to be done with it.
+    fn multiply(
+        &self,
+        lhs: &Lhs<'_>,
+        blocks: Range<usize>,
+        target: &mut Target<'_>,
+        finish: &impl Fn(usize, &mut [f32], Option<&mut [f32]>),
+    ) {
+        let len = self.weight.record_len();
+        let records = &self.weight.bytes[blocks.start * len..blocks.end * len];
+        self.kernels.matmul(lhs, self.weight.entry.encoding, records, &mut target.out);
+        for t in 0..target.out.rows() {
+            let other = target.other.as_mut().map(|other| other.row_mut(t));
+            finish(blocks.start * ROWS, target.out.row_mut(t), other);
+        }
+    }
+
+    /// Each part takes its tokens through all weights: nobody waits for the activations of others,
+    /// and they are still in the cache that the step before left them in.
+    fn split_by_tokens(
+        &self,
+        par: &dyn Parallel,
+        buffers: &mut LhsBuffers<'_>,
+        x: &[f32],
+        parts: usize,
+        target: Target<'_>,
+        finish: &(impl Fn(usize, &mut [f32], Option<&mut [f32]>) + Sync),
+    ) {
+        let (m, cols) = (x.len() / self.cols(), self.cols());
+        let mut rest = Some((buffers.reborrow(), target));
+        let parts = (0..parts).map(|part| {
+            let tokens = tokens_of_part(m, parts, part);
+            let (buffers, target) = rest.take().expect("put back below");
+            let (buffers, buffers_rest) = buffers.split(tokens.len(), cols);
+            let (target, target_rest) = target.split_rows(tokens.len());
+            rest = Some((buffers_rest, target_rest));
+            (buffers, &x[tokens.start * cols..tokens.end * cols], target)
+        });
+        scatter(par, parts, |(mut buffers, x, mut target)| {
+            self.prepare(&mut buffers, x);
+            let lhs = buffers.lhs(x, self.norm.is_some(), self.is_quantized());
+            self.multiply(&lhs, 0..tile::blocks(self.rows()), &mut target, finish);
+        });
+    }
+
+    /// Each thread prepares the one row for itself, cheaper than to wait for another, and
+    /// multiplies it with its share of the matrix.
+    fn run_one_row(
+        &self,
+        par: &dyn Parallel,
+        buffers: &mut LhsBuffers<'_>,
+        x: &[f32],
+        target: Target<'_>,
+        finish: &(impl Fn(usize, &mut [f32], Option<&mut [f32]>) + Sync),
+    ) {
+        let mut rest = Some((buffers.reborrow(), target));
+        let parts = (0..par.threads()).map(|thread| {
+            let blocks = share(tile::blocks(self.rows()), par.threads(), thread);
+            let (buffers, target) = rest.take().expect("put back below");
+            let (buffers, buffers_rest) = buffers.split(1, self.cols());
+            let (target, target_rest) = target.split_at(blocks.len() * ROWS);
+            rest = Some((buffers_rest, target_rest));
+            (buffers, blocks, target)
+        });
+        scatter(par, parts, |(mut buffers, blocks, mut target)| {
+            if blocks.is_empty() {
+                return;
+            }
+            self.prepare(&mut buffers, x);
+            let lhs = buffers.lhs(x, self.norm.is_some(), self.is_quantized());
+            self.multiply(&lhs, blocks, &mut target, finish);
+        });
+    }
+
+    /// Each thread prepares some rows, then multiplies all of them with its share of the matrix.
+    fn split_by_output(
+        &self,
+        par: &dyn Parallel,
+        buffers: &mut LhsBuffers<'_>,
+        x: &[f32],
+        target: Target<'_>,
+        finish: &(impl Fn(usize, &mut [f32], Option<&mut [f32]>) + Sync),
+    ) {
+        let (m, cols) = (x.len() / self.cols(), self.cols());
         let (mut all, _) = buffers.reborrow().split(m, cols);
-        if quant || self.norm.is_some() {
+        if self.is_quantized() || self.norm.is_some() {
             let mut rest = Some(all.reborrow());
-            let parts = (0..threads).map(|thread| {
-                let tokens = share(m, threads, thread);
+            let parts = (0..par.threads()).map(|thread| {
+                let tokens = share(m, par.threads(), thread);
                 let (mine, others) = rest.take().expect("put back below").split(tokens.len(), cols);
                 rest = Some(others);
                 (mine, &x[tokens.start * cols..tokens.end * cols])
             });
-            scatter(par, parts, |(mut mine, x)| {
-                mine.prepare(self.kernels, x, self.norm, quant);
-            });
+            scatter(par, parts, |(mut mine, x)| self.prepare(&mut mine, x));
         }
-        let lhs = all.lhs(x, self.norm.is_some(), quant);
-        let parts = (0..threads).map(columns);
-        scatter(par, parts, |(blocks, mut out, mut other)| {
+        let lhs = all.lhs(x, self.norm.is_some(), self.is_quantized());
+        let mut rest = Some(target);
+        let parts = (0..par.threads()).map(|thread| {
+            let blocks = share(tile::blocks(self.rows()), par.threads(), thread);
+            let (mine, others) = rest.take().expect("put back below").split_at(blocks.len() * ROWS);
+            rest = Some(others);
+            (blocks, mine)
+        });
+        scatter(par, parts, |(blocks, mut target)| {
             if !blocks.is_empty() {
-                multiply(&lhs, blocks, &mut out, &mut other);
+                self.multiply(&lhs, blocks, &mut target, finish);
             }
         });
+    }
+}
+
+/// How many parts of consecutive tokens a batch is split into, if that makes at least one of about
+/// [`PART`] tokens for each thread: the same number for each, and more than one where possible, so
+/// that a thread that is held up leaves some of its share to others.
+fn parts_by_tokens(m: usize, threads: usize) -> Option<usize> {
+    let each = m / (threads * PART);
+    (each > 0).then(|| threads * each.min(MAX_THREADS / threads))
+}
+
+/// Tokens of a part: whole units of [`UNIT`], which matrix products take together.
+fn tokens_of_part(m: usize, parts: usize, part: usize) -> Range<usize> {
+    let units = share(m.div_ceil(UNIT), parts, part);
+    units.start * UNIT..m.min(units.end * UNIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_batch_are_its_tokens_in_order() {
+        for m in (1..200).chain([512, 777, 1024]) {
+            for threads in 1..=MAX_THREADS {
+                let Some(parts) = parts_by_tokens(m, threads) else {
+                    assert!(m < threads * PART);
+                    continue;
+                };
+                assert!(parts <= MAX_THREADS && parts.is_multiple_of(threads));
+                let mut end = 0;
+                for part in 0..parts {
+                    let tokens = tokens_of_part(m, parts, part);
+                    assert_eq!(tokens.start, end);
+                    assert!(
+                        tokens.len() >= PART - UNIT,
+                        "{m} tokens, {threads} threads: {tokens:?}"
+                    );
+                    end = tokens.end;
+                }
+                assert_eq!(end, m);
+            }
+        }
     }
 }
