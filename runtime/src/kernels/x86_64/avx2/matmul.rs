@@ -173,35 +173,35 @@ impl Tile<4> for Q4 {
         unsafe {
             let (mask, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
             let parts = not_unrolled(GROUP / 8);
-            for half in 0..2 {
-                let mut acc = load_half(&mut sums, &piece, half);
-                let weights = piece.weights.as_chunks::<Q4_GROUP_BYTES>().0;
-                for ((group, b), w) in panel.iter().zip(piece.block_scales).zip(weights) {
-                    let mut dots = [_mm256_setzero_si256(); 4];
-                    for i in 0..4 {
-                        dots[i] = _mm256_set1_epi32(group.offsets[i]);
-                    }
-                    let w = w.as_chunks().0.as_chunks::<2>().0;
-                    for (w, [q_low, q_high]) in w[..parts].iter().zip(group.q.as_chunks().0) {
-                        let w = load(&w[half]);
-                        let low = _mm256_and_si256(w, mask);
-                        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), mask);
-                        for i in 0..4 {
-                            let low = _mm256_maddubs_epi16(low, broadcast(&q_low[i]));
-                            let high = _mm256_maddubs_epi16(high, broadcast(&q_high[i]));
-                            dots[i] = _mm256_add_epi16(dots[i], _mm256_add_epi16(low, high));
-                        }
-                    }
-                    let b = _mm_loadl_epi64(b[8 * half..].as_ptr().cast());
-                    let b = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
-                    for i in 0..4 {
-                        let dot = _mm256_cvtepi32_ps(_mm256_madd_epi16(dots[i], ones));
-                        let scale = _mm256_mul_ps(b, _mm256_set1_ps(group.scales[i]));
-                        acc[i] = _mm256_fmadd_ps(dot, scale, acc[i]);
+            let mut acc = load_sums(&mut sums, &piece);
+            let weights = piece.weights.as_chunks::<Q4_GROUP_BYTES>().0;
+            for ((group, b), w) in panel.iter().zip(piece.block_scales).zip(weights) {
+                let mut dots = [[_mm256_setzero_si256(); 2]; 4];
+                for i in 0..4 {
+                    dots[i] = [_mm256_set1_epi32(group.offsets[i]); 2];
+                }
+                let w = w.as_chunks().0.as_chunks::<2>().0;
+                let q = group.q.as_chunks::<2>().0;
+                for (w, [q, _]) in w[..parts].iter().zip(q) {
+                    let low = [load(&w[0]), load(&w[1])].map(|w| _mm256_and_si256(w, mask));
+                    add_products(&mut dots, low, q);
+                }
+                for (w, [_, q]) in w[..parts].iter().zip(q) {
+                    let high = [load(&w[0]), load(&w[1])]
+                        .map(|w| _mm256_and_si256(_mm256_srli_epi16::<4>(w), mask));
+                    add_products(&mut dots, high, q);
+                }
+                let b = Self::block_scales(b);
+                for i in 0..4 {
+                    let scale = _mm256_set1_ps(group.scales[i]);
+                    for half in 0..2 {
+                        let dot = _mm256_cvtepi32_ps(_mm256_madd_epi16(dots[i][half], ones));
+                        let scale = _mm256_mul_ps(b[half], scale);
+                        acc[i][half] = _mm256_fmadd_ps(dot, scale, acc[i][half]);
                     }
                 }
-                store_half(acc, &mut sums, &piece, half);
             }
+            store_sums(acc, &mut sums, &piece);
         }
     }
 }
@@ -249,31 +249,85 @@ impl Tile<4> for Q8 {
     fn add(panel: &[WideGroup], piece: Piece<'_>, mut sums: Sums<'_, '_>) {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
-            let parts = not_unrolled(GROUP / 4);
-            for half in 0..2 {
-                let mut acc = load_half(&mut sums, &piece, half);
-                let weights = piece.weights.as_chunks::<Q8_GROUP_BYTES>().0;
-                for ((group, b), w) in panel.iter().zip(piece.block_scales).zip(weights) {
-                    let mut dots = [_mm256_setzero_si256(); 4];
-                    let w = w.as_chunks().0.as_chunks::<2>().0;
-                    for (w, [q_even, q_odd]) in w[..parts].iter().zip(&group.q) {
-                        let [even, odd] = widen(load(&w[half]));
-                        for i in 0..4 {
-                            let even = _mm256_madd_epi16(even, broadcast_pair(&q_even[i]));
-                            let odd = _mm256_madd_epi16(odd, broadcast_pair(&q_odd[i]));
-                            dots[i] = _mm256_add_epi32(dots[i], _mm256_add_epi32(even, odd));
-                        }
-                    }
-                    let b = _mm_loadl_epi64(b[8 * half..].as_ptr().cast());
-                    let b = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b));
-                    for i in 0..4 {
-                        let scale = _mm256_mul_ps(b, _mm256_set1_ps(group.scales[i]));
-                        acc[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[i]), scale, acc[i]);
+            let mut acc = load_sums(&mut sums, &piece);
+            let weights = piece.weights.as_chunks::<Q8_GROUP_BYTES>().0;
+            for ((group, b), w) in panel.iter().zip(piece.block_scales).zip(weights) {
+                let mut dots = [[_mm256_setzero_si256(); 2]; 4];
+                let w = w.as_chunks().0.as_chunks::<2>().0;
+                for (w, [q_even, q_odd]) in w.iter().zip(&group.q) {
+                    let even = [load(&w[0]), load(&w[1])].map(|w| _mm256_slli_epi16::<8>(w));
+                    let even = even.map(|w| _mm256_srai_epi16::<8>(w));
+                    add_wide_products(&mut dots, even, q_even);
+                    in_order(&mut dots);
+                    let odd = [load(&w[0]), load(&w[1])].map(|w| _mm256_srai_epi16::<8>(w));
+                    add_wide_products(&mut dots, odd, q_odd);
+                    in_order(&mut dots);
+                }
+                let b = Self::block_scales(b);
+                for i in 0..4 {
+                    let scale = _mm256_set1_ps(group.scales[i]);
+                    for half in 0..2 {
+                        let dot = _mm256_cvtepi32_ps(dots[i][half]);
+                        let scale = _mm256_mul_ps(b[half], scale);
+                        acc[i][half] = _mm256_fmadd_ps(dot, scale, acc[i][half]);
                     }
                 }
-                store_half(acc, &mut sums, &piece, half);
             }
+            store_sums(acc, &mut sums, &piece);
         }
+    }
+}
+
+/// Adds to each token's sums in 16 bits what four inputs give, for eight rows in each half.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_products(dots: &mut [[__m256i; 2]; 4], weights: [__m256i; 2], q: &[[i8; 4]; 4]) {
+    for i in 0..4 {
+        let q = broadcast(&q[i]);
+        for half in 0..2 {
+            let product = _mm256_maddubs_epi16(weights[half], q);
+            dots[i][half] = _mm256_add_epi16(dots[i][half], product);
+        }
+    }
+}
+
+/// Adds to each token's sums what two inputs give, for eight rows in each half.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_wide_products(dots: &mut [[__m256i; 2]; 4], weights: [__m256i; 2], q: &[[i16; 2]; 4]) {
+    for i in 0..4 {
+        let q = broadcast_pair(&q[i]);
+        for half in 0..2 {
+            let product = _mm256_madd_epi16(weights[half], q);
+            dots[i][half] = _mm256_add_epi32(dots[i][half], product);
+        }
+    }
+}
+
+/// Does nothing, but the compiler does not know it and has all sums ready here: it would move
+/// products of a later step up and add them in another order, for which there are not enough
+/// registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn in_order(dots: &mut [[__m256i; 2]; 4]) {
+    if cfg!(miri) {
+        return;
+    }
+    let [[a, b], [c, d], [e, f], [g, h]] = dots;
+    // SAFETY: (1) called from functions with these target features only; the text is a comment.
+    unsafe {
+        core::arch::asm!(
+            "/* {} {} {} {} {} {} {} {} */",
+            inout(ymm_reg) * a,
+            inout(ymm_reg) * b,
+            inout(ymm_reg) * c,
+            inout(ymm_reg) * d,
+            inout(ymm_reg) * e,
+            inout(ymm_reg) * f,
+            inout(ymm_reg) * g,
+            inout(ymm_reg) * h,
+            options(nomem, nostack, preserves_flags),
+        );
     }
 }
 
@@ -291,15 +345,18 @@ fn broadcast_pair(pair: &[i16; 2]) -> __m256i {
     _mm256_set1_epi32(i32::from(pair[0]) & 0xffff | i32::from(pair[1]) << 16)
 }
 
+/// What earlier pieces gave to each token, eight rows in each half.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_half(sums: &mut Sums<'_, '_>, piece: &Piece<'_>, half: usize) -> [__m256; 4] {
-    let mut acc = [_mm256_setzero_ps(); 4];
+fn load_sums(sums: &mut Sums<'_, '_>, piece: &Piece<'_>) -> [[__m256; 2]; 4] {
+    let mut acc = [[_mm256_setzero_ps(); 2]; 4];
     if piece.resume {
         for i in 0..4 {
             if let Some(sums) = sums.row(i) {
-                // SAFETY: (2) (3) eight f32 from 0 or 8 on are part of sixteen.
-                acc[i] = unsafe { _mm256_loadu_ps(sums[8 * half..].as_ptr()) };
+                for half in 0..2 {
+                    // SAFETY: (2) (3) eight f32 from 0 or 8 on are part of sixteen.
+                    acc[i][half] = unsafe { _mm256_loadu_ps(sums[8 * half..].as_ptr()) };
+                }
             }
         }
     }
@@ -308,18 +365,19 @@ fn load_half(sums: &mut Sums<'_, '_>, piece: &Piece<'_>, half: usize) -> [__m256
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_half(mut acc: [__m256; 4], sums: &mut Sums<'_, '_>, piece: &Piece<'_>, half: usize) {
-    if let Some(row_scales) = piece.row_scales {
-        // SAFETY: (2) (3) eight f32 from 0 or 8 on are part of sixteen.
-        let row_scales = unsafe { _mm256_loadu_ps(row_scales[8 * half..].as_ptr()) };
-        for i in 0..4 {
-            acc[i] = _mm256_mul_ps(acc[i], row_scales);
-        }
-    }
+fn store_sums(acc: [[__m256; 2]; 4], sums: &mut Sums<'_, '_>, piece: &Piece<'_>) {
     for i in 0..4 {
-        if let Some(sums) = sums.row(i) {
-            // SAFETY: (2) (3) (4) as above, borrowed exclusively.
-            unsafe { _mm256_storeu_ps(sums[8 * half..].as_mut_ptr(), acc[i]) };
+        let Some(sums) = sums.row(i) else { continue };
+        for half in 0..2 {
+            let mut acc = acc[i][half];
+            // SAFETY: (2) (3) eight f32 from 0 or 8 on are part of sixteen; (4) the sums are
+            // borrowed exclusively.
+            unsafe {
+                if let Some(row_scales) = piece.row_scales {
+                    acc = _mm256_mul_ps(acc, _mm256_loadu_ps(row_scales[8 * half..].as_ptr()));
+                }
+                _mm256_storeu_ps(sums[8 * half..].as_mut_ptr(), acc);
+            }
         }
     }
 }
