@@ -82,6 +82,9 @@ class Pocketgpt(Alone):
         self.command += ["--threads", str(threads), "-m", str(file), *options]
         self.command += ["-p", str(work.prefill or 1), "-n", str(work.tokens if work.depths else 1)]
         self.command += ["--depth", ",".join(map(str, work.depths or (0,)))]
+        if work.prefill:
+            # All of a prompt at once, as the peers read it.
+            self.command += ["--batch", str(work.prefill)]
 
     def measure(self) -> dict[str, float]:
         report = run_json(self.command)
