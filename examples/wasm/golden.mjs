@@ -1,6 +1,5 @@
-// The module computes the committed bits: `node golden.mjs MODULE.wasm FILES`, where FILES is a folder
-// with the bundled checkpoint and the one with heads of 40 in each encoding, named as below, and
-// `text`, what `pocketgpt generate --kv q8 --seed 1 -n 40` writes after the prompt.
+// The module computes the committed bits: `node golden.mjs MODULE.wasm FOLDER`, with a folder as
+// ci/wasm.sh makes it: the files that the hashes are about, and `text`, what the command line writes.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -8,7 +7,7 @@ import { join } from "node:path";
 import { Model } from "./pocketgpt.mjs";
 
 const PROMPT = "Once upon a time";
-const [modulePath, files] = process.argv.slice(2);
+const [modulePath, folder] = process.argv.slice(2);
 const wasm = readFileSync(modulePath);
 const root = new URL("../..", import.meta.url);
 const golden = JSON.parse(readFileSync(new URL("tests/data/golden/hashes.json", root)));
@@ -28,15 +27,15 @@ function hash(numbers) {
   return ((crc ^ 0xffffffff) >>> 0).toString(16).padStart(8, "0");
 }
 
-const models = new Map();
-async function open(name) {
-  if (!models.has(name)) {
-    const committed = name.endsWith(".pgpt");
-    const file = committed ? new URL(`tests/data/format/${name}`, root) : join(files, `${name}.pgpt`);
-    models.set(name, await Model.open(wasm, readFileSync(file)));
-  }
-  return models.get(name);
+/** The file of a case, `bundled q8` or `v1-tiny.pgpt`. */
+function fileOf(name) {
+  const [model, encoding] = name.split(" ");
+  if (encoding === undefined) return new URL(`tests/data/format/${name}`, root);
+  const names = { bundled: `model-${encoding}.pgpt`, "head-40": `head-40-${encoding}-bare.pgpt` };
+  return join(folder, names[model]);
 }
+
+const open = async (name) => Model.open(wasm, readFileSync(fileOf(name)));
 
 // As tests/end_to_end/golden_hashes.rs: ids of a fixed sequence, most of them together.
 for (const [name, { prefill, decode }] of Object.entries(golden)) {
@@ -59,7 +58,7 @@ for (const [name, { prefill, decode }] of Object.entries(golden)) {
 
 const model = await open("bundled q8");
 const text = PROMPT + model.generate(PROMPT, { seed: 1, maxNewTokens: 40 }) + "\n";
-assert.equal(text, readFileSync(join(files, "text"), "utf8"));
+assert.equal(text, readFileSync(join(folder, "text"), "utf8"));
 
 // A text can be ended, and what is wrong has a message.
 let pieces = 0;
