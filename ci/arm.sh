@@ -4,6 +4,7 @@
 #   - the hashes of logits and the texts in tests/data/golden/hashes.json, on each set;
 #   - a checkpoint converted and run end to end on the plainest and on the newest CPU;
 #   - one static program that writes the same text on all of them as here, with each set.
+# `ci/arm.sh --all` runs all end-to-end tests on all of these CPUs besides, which takes hours.
 # Missing tools are installed from Debian, which takes root. Set CARGO_TARGET_DIR to keep the
 # build elsewhere.
 set -eu
@@ -87,10 +88,28 @@ for cpu in cortex-a53 max; do
     echo "arm: golden forward pass of transformers on $cpu"
 done
 
+# Of the other end-to-end tests those that take seconds there; one thread, since they share files.
+export POCKETGPT_TEST_FILES="$folder" POCKETGPT_QEMU_CPU=max
+run for_arm test -p pocketgpt-tests --test end_to_end -- --test-threads 1 \
+    --skip saved::any_bytes --skip saved::texts_go_on \
+    branches::what embedded limits overflow::odd overflow::stop overflow::what saved tokenizer warpers
+passed=$(sed -n 's/.*ok. \([0-9]*\) passed.*/\1/p' "$log")
+[ "${passed:-0}" -ge 15 ] || { echo "arm: only ${passed:-0} of the quick tests are left"; exit 1; }
+echo "arm: $passed quick end-to-end tests on max"
+
+if [ "${1:-}" = --all ]; then
+    for cpu in cortex-a53 cortex-a72 cortex-a76 max; do
+        export POCKETGPT_QEMU_CPU="$cpu"
+        start=$(date +%s)
+        for_arm test -p pocketgpt-tests --test end_to_end -- --test-threads 1
+        echo "arm: all end-to-end tests on $cpu in $(($(date +%s) - start)) s"
+    done
+fi
+
 # The C library: its programs, and the test of every error, write what they write here.
 for_arm build -p pocketgpt-capi
 c_programs=$(mktemp -d)
-trap 'rm -rf "$log" "$c_programs"' EXIT
+trap 'rm -rf "$log" "$folder" "$c_programs"' EXIT
 # The model is the one that the command line was built with.
 cp "$(find "$CARGO_TARGET_DIR/debug/build" -path '*/pocketgpt-[0-9a-f]*/out/model.pgpt' | head -n 1)" \
     "$c_programs/model.pgpt"

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata};
@@ -244,6 +244,15 @@ fn refuse_pickled(path: &Path) -> Result<(), ConvertError> {
 fn read_header(path: &Path, file: &mut File) -> Result<(u64, Metadata), ConvertError> {
     let invalid = |cause: String| ConvertError::Safetensors { path: path.into(), cause };
     let file_len = file.metadata().map_err(ConvertError::io("read", path))?.len();
+    if usize::try_from(file_len).is_err() {
+        let bits = usize::BITS;
+        return Err(ConvertError::io("read", path)(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!(
+                "it has {file_len} bytes, too many for a {bits}-bit program; convert it on a 64-bit system"
+            ),
+        )));
+    }
     let mut len = [0; 8];
     if file_len < 8 {
         return Err(invalid(format!("it has only {file_len} bytes")));

@@ -420,6 +420,8 @@ pub enum CapacityError {
         /// Largest value possible.
         max: usize,
     },
+    /// All of it together is more than this machine can address.
+    TooLarge,
     /// More tokens are to be kept at the beginning of the text than there is room for beside
     /// others.
     Keep {
@@ -450,6 +452,11 @@ impl fmt::Display for CapacityError {
             Self::Option { name, value, max } => {
                 write!(f, "{name} is {value}, possible is 1 to {max}")
             }
+            Self::TooLarge => write!(
+                f,
+                "the session takes more memory than a {}-bit program has; make window, batch or branches smaller",
+                usize::BITS
+            ),
             Self::Keep { keep, max } => write!(
                 f,
                 "keep is {keep}: at most {max} tokens of the beginning leave room for what follows"

@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::format::open_regular;
+use crate::format::{addressable_len, open_regular};
 
 /// Zeroed memory for which the system was asked for huge pages; it begins at a page.
 ///
@@ -36,9 +36,7 @@ impl HugePages {
     /// If the file cannot be read, is not a regular file, or there is not enough memory.
     pub fn read(path: &Path) -> io::Result<Self> {
         let mut file = open_regular(path)?;
-        let len = usize::try_from(file.metadata()?.len())
-            .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "larger than the memory"))?;
-        let mut copy = Self::zeroed(len)?;
+        let mut copy = Self::zeroed(addressable_len(&file)?)?;
         file.read_exact(&mut copy.memory)?;
         Ok(copy)
     }

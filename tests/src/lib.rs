@@ -45,39 +45,34 @@ pub struct Converted {
 impl Converted {
     /// Converts with the checkpoint's tokenizer.
     pub fn new(checkpoint: &Path, to: Encoding) -> Self {
-        Self::with(checkpoint, &ConvertOptions { to, ..ConvertOptions::default() })
+        Self::kept(checkpoint, &ConvertOptions { to, ..ConvertOptions::default() }, "")
     }
 
     /// Converts without a tokenizer.
     pub fn without_tokenizer(checkpoint: &Path, to: Encoding) -> Self {
         let tokenizer = TokenizerChoice::Skip;
-        Self::with(checkpoint, &ConvertOptions { to, tokenizer, ..ConvertOptions::default() })
+        let options = ConvertOptions { to, tokenizer, ..ConvertOptions::default() };
+        Self::kept(checkpoint, &options, "-bare")
     }
 
-    /// Converts as told.
+    /// Converts as told, always anew.
     pub fn with(checkpoint: &Path, options: &ConvertOptions) -> Self {
-        let convert_to = |path: &Path| {
-            convert(checkpoint, path, options, &mut ()).unwrap_or_else(|e| panic!("{e}"));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("model.pgpt");
+        convert(checkpoint, &path, options, &mut ()).unwrap_or_else(|e| panic!("{e}"));
+        Self { file: MappedFile::open(&path).expect("just written"), _folder: Some(folder) }
+    }
+
+    fn kept(checkpoint: &Path, options: &ConvertOptions, end: &str) -> Self {
+        let Some(kept) = std::env::var_os("POCKETGPT_TEST_FILES") else {
+            return Self::with(checkpoint, options);
         };
-        let (path, folder) = match std::env::var_os("POCKETGPT_TEST_FILES") {
-            Some(kept) => {
-                let name = checkpoint.file_name().expect("a folder").display();
-                let tokenizer = matches!(options.tokenizer, TokenizerChoice::Skip);
-                let end = if tokenizer { "-bare" } else { "" };
-                let path = Path::new(&kept).join(format!("{name}-{}{end}.pgpt", options.to.name()));
-                if !path.exists() {
-                    convert_to(&path);
-                }
-                (path, None)
-            }
-            None => {
-                let folder = tempfile::tempdir().expect("a temporary folder");
-                let path = folder.path().join("model.pgpt");
-                convert_to(&path);
-                (path, Some(folder))
-            }
-        };
-        Self { file: MappedFile::open(&path).expect("just written"), _folder: folder }
+        let name = checkpoint.file_name().expect("a folder").display();
+        let path = Path::new(&kept).join(format!("{name}-{}{end}.pgpt", options.to.name()));
+        if !path.exists() {
+            convert(checkpoint, &path, options, &mut ()).unwrap_or_else(|e| panic!("{e}"));
+        }
+        Self { file: MappedFile::open(&path).expect("just written"), _folder: None }
     }
 
     /// The proven file.

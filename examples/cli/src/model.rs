@@ -99,6 +99,9 @@ impl Model {
             ErrorKind::InvalidInput => {
                 anyhow!("{name}: {error}; a model is mapped into memory, so give a file on disk")
             }
+            ErrorKind::FileTooLarge => {
+                anyhow!("{name}: {error}; take a smaller model, or a 64-bit system")
+            }
             _ => anyhow!("{name}: {error}; check the file"),
         })?;
         Ok(Self { name, bytes: Bytes::Mapped(map) })

@@ -1,6 +1,7 @@
 //! Which candidate of a contrastive search wins (Su et al. 2022): probable, and unlike everything
 //! in the text.
 
+use super::DecodingError;
 use super::candidate::{Candidate, largest};
 use super::options::ContrastiveOptions;
 use crate::format::Encoding;
@@ -46,13 +47,27 @@ pub(crate) struct ContrastiveScorer<'m> {
 
 impl<'m> ContrastiveScorer<'m> {
     /// Lines that [`ContrastiveScorer::cut`] takes, for texts of at most `positions` tokens.
-    pub(crate) fn lines(top_k: usize, n_embd: usize, positions: usize) -> usize {
+    ///
+    /// # Errors
+    /// If the vectors of a text are more than half of what this machine can address.
+    pub(crate) fn lines(
+        top_k: usize,
+        n_embd: usize,
+        positions: usize,
+    ) -> Result<usize, DecodingError> {
         let padded = positions.next_multiple_of(ROWS);
-        lines::<f32>(padded * n_embd)
+        // The only length that may not fit 32 bits.
+        let needed = size_of::<f32>() as u64 * padded as u64 * n_embd as u64;
+        let given = isize::MAX as usize;
+        if needed > given as u64 {
+            let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+            return Err(DecodingError::Memory { needed, given });
+        }
+        Ok(lines::<f32>(padded * n_embd)
             + lines::<f32>(top_k * n_embd)
             + lines::<f32>(top_k * padded)
             + lines::<Candidate>(top_k)
-            + lines::<Contrast>(top_k)
+            + lines::<Contrast>(top_k))
     }
 
     pub(crate) fn cut(
@@ -189,7 +204,16 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::config::Gpt2Config;
     use crate::parallel::Serial;
+
+    /// Of the largest model that opens they are more than 32 bits can count.
+    #[test]
+    fn largest_texts_are_planned_or_refused() {
+        let (n_embd, n_ctx) = (Gpt2Config::MAX_EMBD as usize, Gpt2Config::MAX_CTX as usize);
+        let lines = ContrastiveScorer::lines(64, n_embd, n_ctx + 1);
+        assert_eq!(lines.is_ok(), usize::BITS == 64, "{lines:?}");
+    }
 
     fn numbers(seed: u32, n: usize) -> Vec<f32> {
         let mut state = seed;
@@ -214,7 +238,7 @@ mod tests {
     fn scores_follow_the_formula() {
         let (n_embd, top_k) = (48, 3);
         let options = ContrastiveOptions { penalty_alpha: 0.6, top_k };
-        let mut memory = vec![Line::ZERO; ContrastiveScorer::lines(top_k, n_embd, 40)];
+        let mut memory = vec![Line::ZERO; ContrastiveScorer::lines(top_k, n_embd, 40).unwrap()];
         let mut arena = Arena::new(&mut memory);
         let mut scorer = ContrastiveScorer::cut(options, n_embd, 40, &mut arena);
         let kernels = Kernels::best();

@@ -26,7 +26,7 @@ pub use header::Header;
 #[cfg(feature = "mmap")]
 pub use mmap::MappedFile;
 #[cfg(feature = "mmap")]
-pub(crate) use mmap::open_regular;
+pub(crate) use mmap::{addressable_len, open_regular};
 pub use reader::{TensorView, WeightFile};
 pub use tensor::{Encoding, Packing, Role, TensorEntry};
 

@@ -126,7 +126,7 @@ impl<'m, 'o> Generator<'m, 'o> {
                 BeamScorer::lines(beam.num_beams, sizes.beam_limits()) + floats + seen
             }
             Strategy::Contrastive(contrastive) => {
-                ContrastiveScorer::lines(contrastive.top_k, sizes.n_embd, sizes.max_text)
+                ContrastiveScorer::lines(contrastive.top_k, sizes.n_embd, sizes.max_text)?
                     + line_count(4 * sizes.max_text)
                     + floats
                     + seen

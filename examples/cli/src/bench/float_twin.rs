@@ -29,14 +29,15 @@ pub fn float_twin_bytes(file: &WeightFile<'_>) -> u64 {
 pub fn float_twin(model: &Model) -> Result<Model> {
     let file = model.weights()?;
     let layout = layout(&file);
-    let mut lines = bytemuck::try_zeroed_vec::<Line>(layout.file_len() as usize / Line::BYTES)
-        .map_err(|()| {
-            let needed = units::bytes(layout.file_len());
-            anyhow!(
-                "{}: in f32 it takes {needed}, which are not there; give --no-baseline",
-                model.name()
-            )
-        })?;
+    let len = usize::try_from(layout.file_len()).ok();
+    let lines = len.and_then(|len| bytemuck::try_zeroed_vec::<Line>(len / Line::BYTES).ok());
+    let mut lines = lines.ok_or_else(|| {
+        let needed = units::bytes(layout.file_len());
+        anyhow!(
+            "{}: in f32 it takes {needed}, which are not there; give --no-baseline",
+            model.name()
+        )
+    })?;
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut lines);
     // Checksums of tensors stay zero; only `verify` looks at them.
     let prefix = layout.encode_prefix(&[], "");

@@ -1,0 +1,59 @@
+// The module from JavaScript, in a browser as in Node: `src/lib.rs` says what its functions are.
+
+const CACHES = ["f32", "f16", "q8"];
+
+/** A model in a module of its own: `await Model.open(wasm, file)`, both as bytes. */
+export class Model {
+  #exports;
+  #write = () => true;
+
+  static async open(wasm, file) {
+    const model = new Model();
+    const text = (start, length) => {
+      const piece = new TextDecoder().decode(model.#bytes(start, length));
+      return model.#write(piece) === false ? 0 : 1;
+    };
+    const { instance } = await WebAssembly.instantiate(wasm, { pocketgpt: { text } });
+    model.#exports = instance.exports;
+    model.#bytes(model.#exports.file_memory(file.length), file.length).set(file);
+    model.vocabSize = model.#done(model.#exports.open());
+    model.positions = model.#done(model.#exports.positions());
+    return model;
+  }
+
+  /** Text that follows the prompt; `write` gets it piece by piece and ends it by returning false. */
+  generate(prompt, { maxNewTokens = 50, seed = 0, write = () => true } = {}) {
+    let text = "";
+    this.#write = (piece) => {
+      text += piece;
+      return write(piece);
+    };
+    const length = this.#input(new TextEncoder().encode(prompt));
+    this.#done(this.#exports.generate(length, maxNewTokens, BigInt(seed)));
+    return text;
+  }
+
+  /** Logits behind each of the ids, one row after the other; the last `oneByOne` are read singly. */
+  logits(ids, { kv = "f32", oneByOne = 0 } = {}) {
+    this.#input(new Uint8Array(Uint32Array.from(ids).buffer));
+    const together = ids.length - oneByOne;
+    const count = this.#done(this.#exports.feed(together, oneByOne, CACHES.indexOf(kv)));
+    return new Float32Array(this.#exports.memory.buffer, this.#exports.logits(), count).slice();
+  }
+
+  // The memory's buffer is another one after it has grown, so it is asked for each time.
+  #bytes(start, length) {
+    return new Uint8Array(this.#exports.memory.buffer, start, length);
+  }
+
+  #input(bytes) {
+    this.#bytes(this.#exports.input(bytes.length), bytes.length).set(bytes);
+    return bytes.length;
+  }
+
+  #done(number) {
+    if (number >= 0) return number;
+    const { message, message_len } = this.#exports;
+    throw new Error(new TextDecoder().decode(this.#bytes(message(), message_len())));
+  }
+}
