@@ -4,6 +4,7 @@ use pocketgpt_runtime::format::Encoding;
 use pocketgpt_runtime::quant::tile::{ROWS, record_len};
 use rayon::prelude::*;
 
+use super::Step;
 use super::dense::Linear;
 use super::factor::Factor;
 use super::moments::Moments;
@@ -12,6 +13,8 @@ use crate::pack::Loss;
 
 /// What is added to the second moments' diagonal, as a part of its mean.
 const DAMP: f64 = 0.01;
+/// Blocks of rows between which work can be stopped.
+const BLOCKS: usize = 128;
 
 /// A matrix in the form of the file.
 #[derive(Debug)]
@@ -26,7 +29,12 @@ pub(crate) struct Fitted {
 
 /// Rounds `source`; with outputs among the moments its weights are first moved to where the
 /// output comes nearest to what it should be, and the bias takes the mean of what is left.
-pub(crate) fn fit(source: &Linear, encoding: Encoding, moments: &Moments) -> Fitted {
+pub(crate) fn fit<E>(
+    source: &Linear,
+    encoding: Encoding,
+    moments: &Moments,
+    step: Step<'_, E>,
+) -> Result<Fitted, E> {
     let (n, stride) = (source.cols, moments.stride);
     let moved = moments.outputs > 0;
     let factor = Factor::new(&moments.covariance(), n, stride, DAMP);
@@ -35,7 +43,7 @@ pub(crate) fn fit(source: &Linear, encoding: Encoding, moments: &Moments) -> Fit
     let mean_y: Vec<f64> = moments.y.iter().map(|y| y / tokens).collect();
     let len = record_len(encoding, n);
     let mut records = vec![0; source.floats().len() / (ROWS * n) * len];
-    records.par_chunks_exact_mut(len).enumerate().for_each(|(block, record)| {
+    let encode = |block: usize, record: &mut [u8]| {
         let mut weights =
             source.floats()[block * ROWS * n..][..ROWS * n].as_chunks::<ROWS>().0.to_vec();
         if moved {
@@ -52,14 +60,19 @@ pub(crate) fn fit(source: &Linear, encoding: Encoding, moments: &Moments) -> Fit
             }
         }
         rounding::encode(encoding, &weights, &feedback, record);
-    });
+    };
+    for (part, records) in records.chunks_mut(BLOCKS * len).enumerate() {
+        let blocks = records.par_chunks_exact_mut(len).enumerate();
+        blocks.for_each(|(block, record)| encode(part * BLOCKS + block, record));
+        step()?;
+    }
     let shape = (source.rows, n);
     let mut linear = Linear::from_records(encoding, &records, shape, source.bias.clone());
     let loss = loss(source, &linear);
     if moments.biased {
         set_bias(&mut linear, source, &mean, &mean_y);
     }
-    Fitted { records, linear, loss }
+    Ok(Fitted { records, linear, loss })
 }
 
 /// `bias = bias + mean y + (W − Q) mean a`
