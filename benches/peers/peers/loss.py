@@ -14,7 +14,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import gguf_model, programs
+from . import programs
 from .options import REPOSITORY
 from .rounds import note
 
@@ -112,6 +112,8 @@ def take_apart(gguf_file: Path, checkpoint: Path, target: Path) -> float:
     from safetensors import safe_open
     from safetensors.numpy import save_file
 
+    from . import gguf_model
+
     tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(gguf_file).tensors}
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -165,6 +167,8 @@ class Measuring:
 
     def peer(self, name: str, kind: str, weighed: bool) -> None:
         import llama_cpp
+
+        from . import gguf_model
 
         note(f"llama.cpp {name}")
         options = self.options

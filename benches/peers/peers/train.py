@@ -12,8 +12,10 @@ import shutil
 import sysconfig
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKENIZER = ROOT / "examples" / "model"
@@ -68,7 +70,8 @@ def write_texts(folder: Path) -> dict[str, str]:
     return result
 
 
-def ids_of(text: str) -> np.ndarray:
+def ids_of(text: str) -> "np.ndarray":
+    import numpy as np
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
@@ -79,7 +82,8 @@ def ids_of(text: str) -> np.ndarray:
     return np.array(ids, np.int64)
 
 
-def train(options: argparse.Namespace, ids: np.ndarray) -> dict[str, float]:
+def train(options: argparse.Namespace, ids: "np.ndarray") -> dict[str, float]:
+    import numpy as np
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
