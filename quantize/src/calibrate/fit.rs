@@ -144,9 +144,8 @@ mod tests {
     #[test]
     fn weights_are_moved_by_least_squares() {
         let (n, outputs, tokens) = (40, 20, 300);
-        let numbers = |seed, count| -> Vec<f32> {
-            noise(seed, count).iter().map(|x| *x as f32).collect()
-        };
+        let numbers =
+            |seed, count| -> Vec<f32> { noise(seed, count).iter().map(|x| *x as f32).collect() };
         let mut a = numbers(1, tokens * n);
         // Inputs that know of each other, around a mean.
         for row in a.chunks_exact_mut(n) {
@@ -168,7 +167,8 @@ mod tests {
         let mean_a: Vec<f64> = (0..n).map(|k| mean(&|t| input(t, k))).collect();
         let mut h: Vec<Vec<f64>> = (0..n)
             .map(|i| {
-                let of = |k: usize| mean(&|t| (input(t, i) - mean_a[i]) * (input(t, k) - mean_a[k]));
+                let of =
+                    |k: usize| mean(&|t| (input(t, i) - mean_a[i]) * (input(t, k) - mean_a[k]));
                 (0..n).map(of).collect()
             })
             .collect();
@@ -178,8 +178,9 @@ mod tests {
         for r in 0..outputs {
             let lacks = |t: usize| f64::from(y[t * outputs + r]);
             let mean_y = mean(&lacks);
-            let cross: Vec<f64> =
-                (0..n).map(|k| mean(&|t| (lacks(t) - mean_y) * (input(t, k) - mean_a[k]))).collect();
+            let cross: Vec<f64> = (0..n)
+                .map(|k| mean(&|t| (lacks(t) - mean_y) * (input(t, k) - mean_a[k])))
+                .collect();
             let change = solved(h.clone(), cross);
             fitted.linear.row(r, &mut row);
             let mut off = 0.0;
