@@ -154,13 +154,13 @@ fn giving_up_leaves_nothing_behind() {
     options.target = Some(Target::BitsPerWeight(6.0));
     let before = names(folder.path());
     let output = folder.path().join("out.pgpt");
-    let mut stopped = 0;
-    for patience in (0..).step_by(7) {
+    let (mut patience, mut stopped) = (0, 0);
+    loop {
         let mut progress = Impatient(patience, AtomicUsize::new(0));
         match convert(folder.path(), &output, &options, &mut progress) {
             Err(ConvertError::Cancelled) => {
                 assert_eq!(names(folder.path()), before, "asked {patience} times");
-                stopped += 1;
+                (patience, stopped) = (2 * patience + 1, stopped + 1);
             }
             done => {
                 done.unwrap();
@@ -168,8 +168,8 @@ fn giving_up_leaves_nothing_behind() {
             }
         }
     }
-    // While the text is read, matrices are tried and weights are fitted.
-    assert!(stopped > 8, "{stopped}");
+    // While the text is read, while matrices are tried, while weights are fitted.
+    assert!(stopped > 5, "{stopped}");
 }
 
 #[test]

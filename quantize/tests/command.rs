@@ -133,6 +133,7 @@ fn an_interrupt_ends_calibration() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/model");
     let child = program()
         .args(["convert", model.to_str().unwrap(), "-o", "q4.pgpt", "--to", "q4"])
+        .args(["--calibration-tokens", "4096"])
         .current_dir(folder.path())
         .stderr(Stdio::piped())
         .spawn()
