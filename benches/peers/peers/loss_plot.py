@@ -7,6 +7,10 @@ import matplotlib.pyplot as plt
 from .loss import Loss, Losses, frontier
 from .plot import OURS, PEERS
 
+# Bits between points whose names would overlap.
+NEAR = 0.3
+STAIRS = 6
+
 
 def draw(losses: Losses, path: Path) -> None:
     ours = [loss for loss in losses.files if loss.ours]
@@ -18,7 +22,7 @@ def draw(losses: Losses, path: Path) -> None:
     axes.set_xlabel("bits per weight, all matrices")
     axes.set_ylabel("mean KL divergence, nats per token")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-    axes.margins(x=0.08, y=0.1)
+    axes.margins(x=0.1, y=0.2)
     axes.legend(frameon=False)
     name = losses.checkpoint
     axes.set_title(f"{name}, {losses.scored_tokens:,} tokens of {losses.text}; weights only", loc="left")
@@ -39,8 +43,20 @@ def points(axes, files: list[Loss], color: str, marker: str, label: str, above: 
         markersize=4,
         label=label,
     )
-    for loss in files:
-        offset, align = ((4, 4), "left") if above else ((-4, -8), "right")
+    # Names of neighbours stand in a staircase.
+    placed, step = None, 0
+    for loss in sorted(files, key=lambda loss: (-loss.bits, loss.kl)):
+        near = placed is not None and abs(loss.bits - placed) < NEAR
+        step = (step + 1) % STAIRS if near else 0
+        placed = loss.bits
+        offset, align = ((4, 4 + 7 * step), "left") if above else ((-4, -8 - 9 * step), "right")
         axes.annotate(
-            loss.name, (loss.bits, loss.kl), offset, textcoords="offset points", ha=align, fontsize=6, color=color
+            loss.name,
+            (loss.bits, loss.kl),
+            offset,
+            textcoords="offset points",
+            ha=align,
+            fontsize=6,
+            color=color,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.3} if step else None,
         )
