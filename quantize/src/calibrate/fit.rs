@@ -129,7 +129,8 @@ mod tests {
         let n = b.len();
         for i in 0..n {
             let pivot = (i..n).max_by(|p, q| a[*p][i].abs().total_cmp(&a[*q][i].abs())).unwrap();
-            (a.swap(i, pivot), b.swap(i, pivot));
+            a.swap(i, pivot);
+            b.swap(i, pivot);
             for other in (0..n).filter(|other| *other != i) {
                 let factor = a[other][i] / a[i][i];
                 (0..n).for_each(|k| a[other][k] -= factor * a[i][k]);
