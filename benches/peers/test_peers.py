@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from peers import cpu, environment, options, report, results, rounds
+from peers import cpu, environment, loss, options, report, results, rounds, train
 from peers.ids import random_ids
 from peers.results import Result
 from peers.rounds import Comparison, Limits
@@ -197,6 +197,72 @@ class Protocol(unittest.TestCase):
         self.assertGreaterEqual(protocol.measure(model, {"work": "prefill", "tokens": 5})["prefill_seconds"], 0)
         answer = protocol.measure(model, {"work": "logits", "ids": [1, 2, 3]})
         self.assertEqual(json.loads(json.dumps(answer)), {"logits": [3.0, 3.0]})
+
+
+class Quantization(unittest.TestCase):
+    REPORT = {
+        "perplexity_ratio": 1.01,
+        "mean_kl_divergence": 0.008,
+        "mean_kl_divergence_stderr": 0.0001,
+        "p99_kl_divergence": 0.04,
+        "top1_agreement": 0.925,
+    }
+
+    def file(self, name, ours, bits, kl):
+        return loss.parsed(name, ours, "", bits, {**self.REPORT, "mean_kl_divergence": kl})
+
+    def test_bits_are_those_of_matrices(self):
+        tensors = [
+            ("token_embd.weight", (256, 100), 256 * 100),
+            ("blk.0.ffn_up.weight", (256, 300), 256 * 300 // 2),
+            ("position_embd.weight", (256, 512), 256 * 512 * 4),
+            ("blk.0.ffn_up.bias", (300,), 1200),
+        ]
+        self.assertEqual(loss.bits_per_weight(tensors), 8 * (25600 + 38400) / (25600 + 76800))
+
+    def test_the_curve_goes_through_the_best(self):
+        peers = [
+            self.file("a", False, 8, 0.0001),
+            self.file("b", False, 4, 0.01),
+            self.file("worse than b", False, 5, 0.02),
+        ]
+        self.assertAlmostEqual(loss.curve(peers, 4), 0.01)
+        self.assertAlmostEqual(loss.curve(peers, 8), 0.0001)
+        self.assertAlmostEqual(loss.curve(peers, 6), 0.001)
+        self.assertIsNone(loss.curve(peers, 3.9))
+        self.assertIsNone(loss.curve([], 4))
+
+    def test_ours_stand_against_the_curve(self):
+        files = [self.file("A", False, 8, 0.0001), self.file("B", False, 4, 0.01)]
+        losses = loss.Losses("model", "text", "text", files=[*files, self.file("q4", True, 6, 0.0005)])
+        rows = loss.table(losses).splitlines()[2:]
+        self.assertEqual([row.split(" | ")[0] for row in rows], ["| A", "| **q4**", "| B"])
+        self.assertTrue(rows[1].endswith("| 6.000 | 1.01000 | 0.000500 | 0.0400 | 92.50 % | 0.50 |"), rows[1])
+        self.assertTrue(rows[0].endswith("|  |"))
+
+    def test_figures_survive_their_file(self):
+        losses = loss.Losses("model", "text", "text", files=[self.file("q4", True, 5, 0.001)])
+        with tempfile.TemporaryDirectory() as folder:
+            losses.write(Path(folder) / "loss.json")
+            self.assertEqual(loss.Losses.read(Path(folder) / "loss.json"), losses)
+
+    def test_unknown_formats_are_refused(self):
+        with contextlib.redirect_stderr(io.StringIO()) as text, self.assertRaises(SystemExit):
+            loss.parse(["--only", "Q9_X"])
+        self.assertIn("Q9_X: not measured; there are q8", text.getvalue())
+
+    def test_texts_share_no_file(self):
+        texts = [f"file {i} " * 50 for i in range(40)]
+        parts = train.split(texts, 10)
+        self.assertEqual(sorted(sum(parts.values(), [])), sorted(texts))
+        self.assertEqual(parts["calibration"], [texts[i] for i in (5, 15, 25, 35)])
+        self.assertEqual(parts["valid"], [texts[i] for i in (9, 19, 29, 39)])
+
+    def test_a_text_is_taken_from_all_files(self):
+        text = train.joined(["a" * 10, "b" * 1000, "c" * 1000], 500)
+        documents = text.strip().split(f"\n{train.END}\n")
+        self.assertEqual([len(part) for part in documents], [10, 245, 245])
+        self.assertEqual(train.joined(["a\n", "b"]), f"a\n{train.END}\nb\n")
 
 
 if __name__ == "__main__":

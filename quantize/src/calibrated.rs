@@ -10,7 +10,7 @@ use pocketgpt_runtime::quant::tile::{self, ROWS, record_len};
 use crate::allocate::Encodings;
 use crate::calibrate::text::Windows;
 use crate::calibrate::{
-    Block, Calibration, Divergence, Fitted, Linear, Moments, Norm, fit, rounded,
+    Block, Calibration, Divergence, Fitted, Linear, Moments, Norm, Step, fit, rounded,
 };
 use crate::convert::dtype_of;
 use crate::error::ConvertError;
@@ -134,11 +134,15 @@ impl Survey {
         let ln_f = reader.norm(Role::LnFWeight, Role::LnFBias, 0)?;
         let mut calibration = Calibration::new(config, text);
         calibration.embed(&wte, &wte, &wpe, &wpe);
-        let mut variants = try_matrices.then(|| {
-            // What the head will get is not known yet: each weight is rounded for itself.
-            let rounded = rounded(&wte, &Moments::new(wte.cols, 0));
-            calibration.variants(&rounded, &wpe)
-        });
+        let mut variants = match try_matrices {
+            false => None,
+            true => {
+                // What the head will get is not known yet: each weight is rounded for itself.
+                let step = &mut || cancelled(progress);
+                let rounded = rounded(&wte, &Moments::new(wte.cols, 0), step)?;
+                Some(calibration.variants(&rounded, &wpe))
+            }
+        };
         for layer in 0..config.n_layer as usize {
             progress.tensor(&format!("reading h.{layer}"));
             let block = reader.block(layer)?;
@@ -159,7 +163,7 @@ impl Survey {
                     false => reader.linear(Role::LmHead, None, 0)?,
                 };
                 let step = &mut || cancelled(progress);
-                let rounded = rounded(&head, &head_moments);
+                let rounded = rounded(&head, &head_moments, step)?;
                 variants.divergences(&calibration.network, &ln_f, &head, &rounded, step)?
             }
         };
@@ -167,16 +171,24 @@ impl Survey {
     }
 
     /// Fits `wte`, and begins.
-    pub(crate) fn begin(self, encodings: Encodings, wpe_encoding: Encoding) -> Calibrated {
+    pub(crate) fn begin(
+        self,
+        encodings: Encodings,
+        wpe_encoding: Encoding,
+        progress: &dyn Progress,
+    ) -> Result<Calibrated, ConvertError> {
         let Self { mut calibration, wte, wpe, ln_f, head_moments, .. } = self;
-        let fitted = fit_or_keep(&wte, encodings.of(Role::Wte, 0), &head_moments);
+        let encoding = encodings.of(Role::Wte, 0);
+        let step = &mut || cancelled(progress);
+        let fitted = fit_or_keep(&wte, encoding, &head_moments, step)?;
         let stored_wpe: Vec<f32> = match wpe_encoding {
             Encoding::F16 => wpe.iter().map(|x| half::f16::from_f32(*x).to_f32()).collect(),
             _ => wpe.clone(),
         };
         calibration.embed(&wte, &fitted.linear, &wpe, &stored_wpe);
         let ready = HashMap::from([((Role::Wte, NO_LAYER), (fitted.records, fitted.loss))]);
-        Calibrated { calibration, encodings, head: wte, ln_f, stored_head: fitted.linear, ready }
+        let stored_head = fitted.linear;
+        Ok(Calibrated { calibration, encodings, head: wte, ln_f, stored_head, ready })
     }
 }
 
@@ -207,7 +219,8 @@ impl Calibrated {
             Role::LmHead => {
                 let head = reader.linear(Role::LmHead, None, 0)?;
                 let moments = self.calibration.head_moments(&self.ln_f, true);
-                let fitted = fit_or_keep(&head, entry.encoding, &moments);
+                let step = &mut || cancelled(progress);
+                let fitted = fit_or_keep(&head, entry.encoding, &moments, step)?;
                 self.head = head;
                 self.stored_head = fitted.linear;
                 return Ok(Some((fitted.records, fitted.loss)));
@@ -255,9 +268,14 @@ fn cancelled(progress: &dyn Progress) -> Result<(), ConvertError> {
 }
 
 /// Fits a matrix; one that stays float is only stored.
-fn fit_or_keep(source: &Linear, encoding: Encoding, moments: &Moments) -> Fitted {
+fn fit_or_keep(
+    source: &Linear,
+    encoding: Encoding,
+    moments: &Moments,
+    step: Step<'_, ConvertError>,
+) -> Result<Fitted, ConvertError> {
     if matches!(encoding, Encoding::Q4 | Encoding::Q8) {
-        return fit(source, encoding, moments);
+        return fit(source, encoding, moments, step);
     }
     let len = record_len(encoding, source.cols);
     let mut records = vec![0; tile::blocks(source.rows) * len];
@@ -275,5 +293,5 @@ fn fit_or_keep(source: &Linear, encoding: Encoding, moments: &Moments) -> Fitted
     }
     let shape = (source.rows, source.cols);
     let linear = Linear::from_records(encoding, &records, shape, source.bias.clone());
-    Fitted { records, linear, loss }
+    Ok(Fitted { records, linear, loss })
 }

@@ -216,7 +216,7 @@ fn convert_here(
             if let Some(target) = options.target {
                 encodings = allocate(&hf.config, &survey.divergences, target, smallest.file_len())?;
             }
-            calibrated = Some(survey.begin(encodings.clone(), wpe));
+            calibrated = Some(survey.begin(encodings.clone(), wpe, progress)?);
         }
     }
     let layout = lay_out(&encodings)?;

@@ -35,7 +35,10 @@ pub enum ConvertError {
         reference: PathBuf,
     },
     /// Fewer bits than all matrices take in q4.
-    #[error("the target is too small; the smallest possible is {smallest}")]
+    #[error(
+        "the target is too small; the smallest possible is {smallest}, with everything in q4 \
+         (--to q4 --head q4); for less take a smaller model"
+    )]
     TargetTooSmall {
         /// With its unit.
         smallest: String,

@@ -3,12 +3,14 @@
 mod checkpoint;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use checkpoint::{names, tiny};
+use checkpoint::{Checkpoint, D, names, tiny, write_tokenizer};
 use pocketgpt_quantize::{
-    CalibrationText, ConvertError, ConvertOptions, Encoding, Method, Report, Target, compare,
-    convert,
+    CalibrationText, ConvertError, ConvertOptions, Encoding, Method, Progress, Report, Target,
+    compare, convert,
 };
+use pocketgpt_runtime::format::{MappedFile, WeightFile};
 
 const TEXT: &str = "Once upon a time there was a king who had three daughters.\n<|endoftext|>\nThe \
                     youngest was so fair that the sun itself wondered whenever it shone in her face.\n";
@@ -85,6 +87,89 @@ fn dead_inputs_do_no_harm() {
     // More inputs than tokens: most directions are never seen.
     let (_, report) = converted(folder.path(), &options).unwrap();
     assert!(report.snr_db.unwrap() > 10.0, "{:?}", report.snr_db);
+}
+
+/// What a fuzzer would call a model: channels that are always zero, groups of zeros, one weight that is
+/// larger than all others together.
+#[test]
+fn strange_weights_stay_finite() {
+    let mut checkpoint = Checkpoint::new();
+    checkpoint.config["vocab_size"] = 300.into();
+    checkpoint.config["n_positions"] = 64.into();
+    for (name, rows) in [("wte.weight", 300), ("wpe.weight", 64)] {
+        let tensor = checkpoint.tensor(name);
+        tensor.shape[0] = rows;
+        *tensor = checkpoint::Tensor::f32(
+            &tensor.name.clone(),
+            &[rows, D],
+            &checkpoint::numbers(rows as u32, rows * D),
+        );
+    }
+    let mut edit = |name: &str, change: &mut dyn FnMut(usize, &mut f32)| {
+        let tensor = checkpoint.tensor(name);
+        for (i, bytes) in tensor.bytes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let mut value = f32::from_le_bytes(*bytes);
+            change(i, &mut value);
+            *bytes = value.to_le_bytes();
+        }
+    };
+    // Inputs 3 and 17 of c_attn and c_fc are dead, and all of attn.c_proj's, whose values are zero.
+    for norm in ["ln_1", "ln_2"] {
+        let mut dead = |i: usize, x: &mut f32| *x = if i == 3 || i == 17 { 0.0 } else { *x };
+        edit(&format!("{norm}.weight"), &mut dead);
+        edit(&format!("{norm}.bias"), &mut dead);
+    }
+    edit("c_attn.bias", &mut |i, x| *x = if i >= 2 * D { 0.0 } else { *x });
+    edit("c_attn.weight", &mut |i, x| *x = if i % (3 * D) >= 2 * D { 0.0 } else { *x });
+    // An output without weights, and one weight of a million.
+    edit("c_fc.weight", &mut |i, x| *x = if i % (4 * D) == 5 { 0.0 } else { *x });
+    edit("mlp.c_proj.weight", &mut |i, x| *x = if i == 40 * D + 7 { 1e6 } else { *x });
+    checkpoint.write();
+    write_tokenizer(checkpoint.folder.path(), 300);
+    for to in [Encoding::Q4, Encoding::Q8] {
+        let mut options = options(checkpoint.folder.path(), &TEXT.repeat(20));
+        options.to = to;
+        let (_, report) = converted(checkpoint.folder.path(), &options).unwrap();
+        assert!(report.tensors.iter().all(|t| t.snr_db.is_none_or(f64::is_finite)));
+        assert!(report.divergence.is_some_and(|d| d.mean_kl_divergence.is_finite()));
+        let map = MappedFile::open(&checkpoint.output()).unwrap();
+        // Checks that scales and floats are finite.
+        WeightFile::new(map.bytes()).unwrap().verify().unwrap();
+    }
+}
+
+/// Gives up after it was asked so often.
+struct Impatient(usize, AtomicUsize);
+
+impl Progress for Impatient {
+    fn is_cancelled(&self) -> bool {
+        self.1.fetch_add(1, Ordering::Relaxed) >= self.0
+    }
+}
+
+#[test]
+fn giving_up_leaves_nothing_behind() {
+    let folder = tiny();
+    let mut options = options(folder.path(), &TEXT.repeat(200));
+    options.target = Some(Target::BitsPerWeight(6.0));
+    let before = names(folder.path());
+    let output = folder.path().join("out.pgpt");
+    let (mut patience, mut stopped) = (0, 0);
+    loop {
+        let mut progress = Impatient(patience, AtomicUsize::new(0));
+        match convert(folder.path(), &output, &options, &mut progress) {
+            Err(ConvertError::Cancelled) => {
+                assert_eq!(names(folder.path()), before, "asked {patience} times");
+                (patience, stopped) = (2 * patience + 1, stopped + 1);
+            }
+            done => {
+                done.unwrap();
+                break;
+            }
+        }
+    }
+    // While the text is read, while matrices are tried, while weights are fitted.
+    assert!(stopped > 5, "{stopped}");
 }
 
 #[test]

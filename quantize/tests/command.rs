@@ -126,6 +126,29 @@ fn an_interrupt_removes_what_was_begun() {
     assert_eq!(names(folder.path()), Vec::<String>::new());
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_calibration() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/model");
+    let child = program()
+        .args(["convert", model.to_str().unwrap(), "-o", "q4.pgpt", "--to", "q4"])
+        .args(["--calibration-tokens", "4096"])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while names(folder.path()).is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "error: interrupted\n");
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+}
+
 #[test]
 fn a_report_replaces_neither_the_model_nor_the_checkpoint() {
     let folder = tiny();

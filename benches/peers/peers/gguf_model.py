@@ -13,7 +13,17 @@ import numpy as np
 from safetensors import safe_open
 
 # llama_ftype of llama.h
-FILE_TYPES = {"q4_0": 2, "q8_0": 7, "q4_k_m": 15}
+FILE_TYPES = {
+    "q4_0": 2,
+    "q8_0": 7,
+    "q3_k_m": 12,
+    "q4_k_s": 14,
+    "q4_k_m": 15,
+    "q5_k_m": 17,
+    "q6_k": 18,
+    "iq4_nl": 25,
+    "iq4_xs": 30,
+}
 
 LAYER_NAMES = {
     "ln_1": "attn_norm",
@@ -89,13 +99,30 @@ def add_tokenizer(writer: gguf.GGUFWriter, checkpoint: Path) -> None:
     writer.add_eos_token_id(end)
 
 
-def quantize(source: Path, target: Path, kind: str, pure: bool = False) -> None:
-    """llama.cpp's own quantization, as its llama-quantize does it."""
+def quantize(
+    source: Path,
+    target: Path,
+    kind: str,
+    pure: bool = False,
+    importance: dict[str, np.ndarray] | None = None,
+) -> None:
+    """llama.cpp's own quantization, as its llama-quantize does it.
+
+    `importance` is what its `--imatrix` reads: by GGUF's name of a matrix, the mean square of each input.
+    """
     import llama_cpp
 
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = FILE_TYPES[kind]
     params.pure = pure
+    kept = {name: np.ascontiguousarray(x, np.float32) for name, x in (importance or {}).items()}
+    if kept:
+        floats = ctypes.POINTER(ctypes.c_float)
+        # The last one has no name: the end.
+        entries = (llama_cpp.llama_model_imatrix_data * (len(kept) + 1))()
+        for entry, (name, x) in zip(entries, kept.items()):
+            entry.name, entry.data, entry.size = name.encode(), x.ctypes.data_as(floats), x.size
+        params.imatrix = entries
     failed = llama_cpp.llama_model_quantize(
         str(source).encode(), str(target).encode(), ctypes.byref(params)
     )

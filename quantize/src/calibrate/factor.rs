@@ -17,8 +17,6 @@ pub(crate) struct Factor {
     /// `[n][n]`, row j has k < j.
     m: Vec<f64>,
     d: Vec<f64>,
-    /// What was factored, `[n][n]`, both triangles.
-    h: Vec<f32>,
 }
 
 impl Factor {
@@ -32,12 +30,6 @@ impl Factor {
         m.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
             row[..=i].copy_from_slice(&h[i * stride..][..=i]);
             row[i] += ridge;
-        });
-        let mut whole = vec![0.0; n * n];
-        whole.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
-            for (k, value) in row.iter_mut().enumerate() {
-                *value = m[i.max(k) * n + i.min(k)] as f32;
-            }
         });
         let mut d = vec![0.0; n];
         let mut end = n;
@@ -73,14 +65,14 @@ impl Factor {
             });
             end = first;
         }
-        Self { n, m, d, h: whole }
+        Self { n, m, d }
     }
 
     /// Row j's factors of the errors before it, and what row j's own error counts, in f32.
     pub(crate) fn feedback(&self) -> Feedback {
         let m = self.m.par_iter().map(|x| *x as f32).collect();
         let d = self.d.iter().map(|x| *x as f32).collect();
-        Feedback { n: self.n, m, d, h: self.h.clone() }
+        Feedback { n: self.n, m, d }
     }
 
     /// Solves `x H = g` in place for sixteen rows in lanes, `[n][16]`.
@@ -127,8 +119,6 @@ pub(crate) struct Feedback {
     pub(crate) m: Vec<f32>,
     /// `[n]`
     pub(crate) d: Vec<f32>,
-    /// `H`, `[n][n]`, both triangles.
-    pub(crate) h: Vec<f32>,
 }
 
 #[cfg(test)]

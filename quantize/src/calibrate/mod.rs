@@ -153,7 +153,7 @@ impl Calibration {
                 moments.add(kernels, &inputs, &linear.apply_unbiased(kernels, &lacks));
                 step()?;
             }
-            Ok(fit(linear, encoding, &moments))
+            fit(linear, encoding, &moments, step)
         };
 
         let c_attn = fit_normed(reference, stored, &block.ln_1, &block.c_attn, encodings[0], step)?;
@@ -179,7 +179,7 @@ impl Calibration {
             attended[range(chunk)].copy_from_slice(&inputs);
             step()?;
         }
-        let attn_c_proj = fit(&block.attn_c_proj, encodings[1], &moments);
+        let attn_c_proj = fit(&block.attn_c_proj, encodings[1], &moments, step)?;
         for chunk in &*chunks {
             let inputs = &attended[range(chunk)];
             add(&mut stored[range(chunk)], &attn_c_proj.linear.apply(kernels, inputs));
@@ -203,7 +203,7 @@ impl Calibration {
             }
             step()?;
         }
-        let mlp_c_proj = fit(&block.mlp_c_proj, encodings[3], &moments);
+        let mlp_c_proj = fit(&block.mlp_c_proj, encodings[3], &moments, step)?;
         for chunk in &*chunks {
             let stored = &mut stored[range(chunk)];
             let inputs = network.hidden(&block.ln_2, &c_fc.linear, stored);

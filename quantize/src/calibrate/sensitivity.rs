@@ -4,9 +4,9 @@ use pocketgpt_runtime::format::Encoding;
 
 use super::dense::Linear;
 use super::divergence::divergence;
-use super::fit;
 use super::forward::{Block, Network, Norm};
 use super::moments::Moments;
+use super::{Step, fit};
 
 /// Copies of the first windows of the stream, in each of which one matrix is q4.
 pub(crate) struct Variants {
@@ -36,7 +36,7 @@ impl Variants {
         }
         let mut changed = block.clone();
         for (place, moments) in moments.iter().enumerate() {
-            let rounded = rounded(matrix(&mut changed, place), moments);
+            let rounded = rounded(matrix(&mut changed, place), moments, step)?;
             let own = std::mem::replace(matrix(&mut changed, place), rounded);
             let mut stream = self.reference.clone();
             network.block(layer, &changed, &mut stream, &self.lengths);
@@ -81,6 +81,10 @@ fn matrix(block: &mut Block, place: usize) -> &mut Linear {
 }
 
 /// The matrix in q4.
-pub(crate) fn rounded(linear: &Linear, moments: &Moments) -> Linear {
-    fit(linear, Encoding::Q4, moments).linear
+pub(crate) fn rounded<E>(
+    linear: &Linear,
+    moments: &Moments,
+    step: Step<'_, E>,
+) -> Result<Linear, E> {
+    Ok(fit(linear, Encoding::Q4, moments, step)?.linear)
 }

@@ -70,7 +70,7 @@ pub(super) fn svg(comparison: &Comparison) -> String {
     for layer in 0..layers {
         let x = LEFT + slot * (layer as f64 + 0.5);
         put(format!(
-            "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{layer}</text>",
+            "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">h.{layer}</text>",
             TOP + HEIGHT + 18.0
         ));
     }
