@@ -224,12 +224,12 @@ impl Dot for Neon {
 
 #[target_feature(enable = "neon")]
 fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    dot::matmul::<_, Q8, 1, 4>(Neon::new(), lhs, records, dst);
+    dot::matmul::<_, Q8, 1, 4>(Neon::new(), lhs, 0, records, dst);
 }
 
 #[target_feature(enable = "neon")]
 fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    dot::matmul::<_, Q4, 2, 2>(Neon::new(), lhs, records, dst);
+    dot::matmul::<_, Q4, 2, 2>(Neon::new(), lhs, 0, records, dst);
 }
 
 #[target_feature(enable = "neon")]
