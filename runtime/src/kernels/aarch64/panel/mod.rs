@@ -92,7 +92,11 @@ pub(super) fn matmul<F: Form, G: Group>(
                     let place = Place { block, half, groups: &groups };
                     for (panel, t) in panels.iter().zip(tokens.clone().step_by(TOKENS)) {
                         let tokens = t..tokens.end.min(t + TOKENS);
-                        piece::<F, G>(panel, rows, &record, &place, tokens, dst);
+                        if tokens.len() == TOKENS {
+                            piece::<F, G, true>(panel, rows, &record, &place, tokens, dst);
+                        } else {
+                            piece::<F, G, false>(panel, rows, &record, &place, tokens, dst);
+                        }
                     }
                 }
             }
@@ -120,6 +124,13 @@ static ZEROS: [[i32; 4]; 4] = [[0; 4]; 4];
 ///
 /// Written by hand because it takes all 32 registers: a compiler would spill some.
 macro_rules! panel_loop {
+    (zeros) => {
+        concat!(
+            "ld1 {{v8.4s-v11.4s}}, [{zeros}]\n",
+            "ld1 {{v12.4s-v15.4s}}, [{zeros}]\n",
+            "ld1 {{v16.4s-v19.4s}}, [{zeros}]\n",
+        )
+    };
     ($times_16:expr, $panel:expr, $rows:expr, $sums:expr, $groups:ident) => {{
         assert!($panel.len() == $rows.len() && !$rows.is_empty());
         if $times_16 {
@@ -130,17 +141,22 @@ macro_rules! panel_loop {
     }};
     (@ $fraction:literal, $panel:expr, $rows:expr, $sums:expr, $groups:ident) => {{
         let mut s = $sums;
-        // SAFETY: (1) by the target features of this function; (2) (3) each round reads one element
-        // of both slices, which are as long as the number of rounds and aligned to 16 bytes, and
+        // SAFETY: (1) by the target features of this function; (2) (3) each group reads one element
+        // of both slices, which are as long as the number of groups and aligned to 16 bytes, and
         // the four zeros; (4) it writes nothing.
         unsafe {
             asm!(
+                // Two groups a round; an odd number begins in the middle.
+                "tbz {n}, #0, 2f",
+                "add {n}, {n}, #1",
+                "b 3f",
                 "2:",
-                "ld1 {{v8.4s-v11.4s}}, [{zeros}]",
-                "ld1 {{v12.4s-v15.4s}}, [{zeros}]",
-                "ld1 {{v16.4s-v19.4s}}, [{zeros}]",
+                panel_loop!(zeros),
                 $groups!($fraction),
-                "subs {n}, {n}, #1",
+                "3:",
+                panel_loop!(zeros),
+                $groups!($fraction),
+                "subs {n}, {n}, #2",
                 "b.ne 2b",
                 panel = inout(reg) $panel.as_ptr() => _,
                 rows = inout(reg) $rows.as_ptr() => _,
@@ -168,9 +184,9 @@ struct Place<'a> {
     groups: &'a Range<usize>,
 }
 
-/// The products of one panel and eight rows.
+/// The products of one panel and eight rows, for six tokens or, if not `FULL`, fewer.
 #[inline(always)]
-fn piece<F: Form, G: Group>(
+fn piece<F: Form, G: Group, const FULL: bool>(
     panel: &[F::Panel; GROUPS],
     rows: &[F::Rows; GROUPS],
     record: &Record<'_, G>,
@@ -179,36 +195,45 @@ fn piece<F: Form, G: Group>(
     dst: &mut Columns<'_>,
 ) {
     let Place { block, half, groups } = place;
-    // SAFETY: (1) NEON, by the build's target; (2) (3) (4) loads and stores are of eight f32 that
+    let used = |i| FULL || i < tokens.len();
+    // SAFETY: (1) NEON, by the build's target; (2) (3) (4) loads and stores are of four f32 that
     // are indexed as a whole.
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); 2]; TOKENS];
         if groups.start > 0 {
-            for (sums, t) in sums.iter_mut().zip(tokens.clone()) {
-                let eight = eight(dst, t, *block, *half);
-                *sums = [vld1q_f32(eight.as_ptr()), vld1q_f32(eight[4..].as_ptr())];
+            for i in 0..TOKENS {
+                if used(i) {
+                    let [a, b] = fours(dst, tokens.start + i, *block, *half);
+                    sums[i] = [vld1q_f32(a.as_ptr()), vld1q_f32(b.as_ptr())];
+                }
             }
         }
         let n = groups.len();
-        let sums = F::add::<G>(&panel[..n], &rows[..n], F::from_tokens(sums));
-        let mut sums = F::by_token(sums);
+        let mut sums = F::by_token(F::add::<G>(&panel[..n], &rows[..n], F::from_tokens(sums)));
         if groups.end == record.weights.len() {
             let scales = [record.row_scales[2 * half], record.row_scales[2 * half + 1]];
-            for sums in &mut sums {
-                *sums = [vmulq_f32(sums[0], scales[0]), vmulq_f32(sums[1], scales[1])];
+            for i in 0..TOKENS {
+                sums[i] = [vmulq_f32(sums[i][0], scales[0]), vmulq_f32(sums[i][1], scales[1])];
             }
         }
-        for (sums, t) in sums.iter().zip(tokens) {
-            let eight = eight(dst, t, *block, *half);
-            vst1q_f32(eight.as_mut_ptr(), sums[0]);
-            vst1q_f32(eight[4..].as_mut_ptr(), sums[1]);
+        for i in 0..TOKENS {
+            if used(i) {
+                let [a, b] = fours(dst, tokens.start + i, *block, *half);
+                vst1q_f32(a.as_mut_ptr(), sums[i][0]);
+                vst1q_f32(b.as_mut_ptr(), sums[i][1]);
+            }
         }
     }
 }
 
 /// The sums of a token in one half of a record's rows.
 #[inline(always)]
-fn eight<'a>(dst: &'a mut Columns<'_>, t: usize, block: usize, half: usize) -> &'a mut [f32; 8] {
+fn fours<'a>(
+    dst: &'a mut Columns<'_>,
+    t: usize,
+    block: usize,
+    half: usize,
+) -> &'a mut [[f32; 4]; 2] {
     let row: &mut [f32; ROWS] = &mut dst.row_mut(t).as_chunks_mut().0[block];
-    &mut row.as_chunks_mut().0[half]
+    row.as_chunks_mut().0.as_chunks_mut().0.get_mut(half).expect("two halves")
 }

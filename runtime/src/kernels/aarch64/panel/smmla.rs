@@ -35,10 +35,26 @@ pub(in crate::kernels::aarch64) struct Rows {
 macro_rules! two_tokens {
     ($q:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
         concat!(
-            "smmla ", $a, ".4s, ", $q, ".16b, v4.16b\n",
-            "smmla ", $b, ".4s, ", $q, ".16b, v5.16b\n",
-            "smmla ", $c, ".4s, ", $q, ".16b, v6.16b\n",
-            "smmla ", $d, ".4s, ", $q, ".16b, v7.16b\n",
+            "smmla ",
+            $a,
+            ".4s, ",
+            $q,
+            ".16b, v4.16b\n",
+            "smmla ",
+            $b,
+            ".4s, ",
+            $q,
+            ".16b, v5.16b\n",
+            "smmla ",
+            $c,
+            ".4s, ",
+            $q,
+            ".16b, v6.16b\n",
+            "smmla ",
+            $d,
+            ".4s, ",
+            $q,
+            ".16b, v7.16b\n",
         )
     };
 }
@@ -47,8 +63,16 @@ macro_rules! two_tokens {
 macro_rules! scaled {
     ($a:literal, $b:literal, $dot:literal, $sum:literal) => {
         concat!(
-            "fmul v3.4s, ", $b, ".4s, ", $a, ".4s\n",
-            "fmla ", $sum, ".4s, ", $dot, ".4s, v3.4s\n",
+            "fmul v3.4s, ",
+            $b,
+            ".4s, ",
+            $a,
+            ".4s\n",
+            "fmla ",
+            $sum,
+            ".4s, ",
+            $dot,
+            ".4s, v3.4s\n",
         )
     };
 }
