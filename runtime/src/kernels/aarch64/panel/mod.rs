@@ -8,8 +8,9 @@
 //! - a *panel* is the activations and scales of six tokens, packed once for all rows;
 //! - a record is *unpacked*, nibbles to bytes and block scales to f32, once for all panels.
 //!
-//! Both are on the stack and fit the L1 cache of a Cortex-A76 together: [`GROUPS`] groups at a time
-//! for [`PANELS`] panels. Sums of earlier groups wait in `dst`.
+//! Both are on the stack, 73 KB: [`GROUPS`] groups at a time for [`PANELS`] panels. Of those one
+//! and half a record are in use at a time; the others are read one after another. Sums of earlier
+//! groups wait in `dst`.
 
 use core::arch::aarch64::*;
 use core::ops::Range;
@@ -27,8 +28,8 @@ pub(super) mod smmla;
 pub(super) const TOKENS: usize = 6;
 /// Groups of a panel, at most: 768 inputs, the width of the smallest GPT-2.
 const GROUPS: usize = 24;
-/// Panels that a record is unpacked for.
-const PANELS: usize = 8;
+/// Panels that a record is unpacked for: two rounds for a batch of 128 tokens.
+const PANELS: usize = 11;
 
 /// f32 sums of eight rows and six tokens, in the order of the form.
 pub(super) type Sums = [float32x4_t; 12];

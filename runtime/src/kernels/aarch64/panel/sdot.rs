@@ -156,16 +156,18 @@ impl Form for Sdot {
         // SAFETY: (1) NEON, by the build's target; (2) (3) (4) the stores are to whole arrays.
         unsafe {
             for (half, out) in out.into_iter().enumerate() {
-                for i in 0..2 {
-                    let quad = 2 * half + i;
-                    for (j, weights) in out.weights.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                        let [a, b] = G::eight_inputs(tiles, j, quad);
-                        vst1q_s8(weights[0][i].as_mut_ptr(), a);
-                        vst1q_s8(weights[1][i].as_mut_ptr(), b);
-                    }
-                    let top = vreinterpretq_u8_s8(dot::load(&dot::TOPS[quad]));
+                for (j, weights) in out.weights.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                    let [a, b] = G::eight_inputs(tiles, j, 2 * half);
+                    let [c, d] = G::eight_inputs(tiles, j, 2 * half + 1);
+                    vst1q_s8(weights[0][0].as_mut_ptr(), a);
+                    vst1q_s8(weights[0][1].as_mut_ptr(), c);
+                    vst1q_s8(weights[1][0].as_mut_ptr(), b);
+                    vst1q_s8(weights[1][1].as_mut_ptr(), d);
+                }
+                for (i, scales) in out.block_scales.iter_mut().enumerate() {
+                    let top = vreinterpretq_u8_s8(dot::load(&dot::TOPS[2 * half + i]));
                     let top = vreinterpretq_s32_s8(vqtbl1q_s8(block_scales, top));
-                    vst1q_f32(out.block_scales[i].as_mut_ptr(), G::block_scale(top));
+                    vst1q_f32(scales.as_mut_ptr(), G::block_scale(top));
                 }
             }
         }
