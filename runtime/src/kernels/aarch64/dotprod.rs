@@ -86,11 +86,19 @@ fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 fn matmul<G: Group>(d: Dotprod, lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     let in_panels = panel::tokens(lhs.m, 5);
     if in_panels > 0 {
-        panel::matmul::<Sdot, G>(lhs, 0..in_panels, records, dst);
+        // SAFETY: (1) by the token.
+        unsafe { panels::<G>(lhs, in_panels, records, dst) };
     }
     if in_panels < lhs.m {
         dot::matmul::<_, G, 4, 2>(d, lhs, in_panels, records, dst);
     }
+}
+
+/// By itself, so that other products need not its stack.
+#[inline(never)]
+#[target_feature(enable = "neon,dotprod")]
+fn panels<G: Group>(lhs: &QuantLhs<'_>, tokens: usize, records: &[u8], dst: &mut Columns<'_>) {
+    panel::matmul::<Sdot, G>(lhs, 0..tokens, records, dst);
 }
 
 #[target_feature(enable = "neon,dotprod")]

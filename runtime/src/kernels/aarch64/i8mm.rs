@@ -27,11 +27,19 @@ fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     let in_panels = panel::tokens(lhs.m, 4);
     if in_panels > 0 {
-        panel::matmul::<Smmla, G>(lhs, 0..in_panels, records, dst);
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe { panels::<G>(lhs, in_panels, records, dst) };
     }
     if in_panels < lhs.m {
         // SAFETY: (1) called from functions with these target features only.
         let d = unsafe { Dotprod::new() };
         dot::matmul::<_, G, 2, 4>(d, lhs, in_panels, records, dst);
     }
+}
+
+/// By itself, so that other products need not its stack.
+#[inline(never)]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn panels<G: Group>(lhs: &QuantLhs<'_>, tokens: usize, records: &[u8], dst: &mut Columns<'_>) {
+    panel::matmul::<Smmla, G>(lhs, 0..tokens, records, dst);
 }
