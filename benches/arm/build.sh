@@ -34,7 +34,7 @@ if [ ! -x "$folder/venv/bin/cmake" ]; then
 fi
 source=$folder/llama_cpp_python-$LLAMA/vendor/llama.cpp
 if [ ! -d "$source" ]; then
-    (cd "$folder" && "$folder/venv/bin/pip" download --quiet --no-deps --no-binary :all: \
+    (cd "$folder" && "$folder/venv/bin/pip" download --quiet --no-deps --no-binary llama-cpp-python \
         --dest . "llama-cpp-python==$LLAMA" && tar xzf "llama_cpp_python-$LLAMA.tar.gz")
 fi
 PATH=$folder/venv/bin:$PATH

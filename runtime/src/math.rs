@@ -29,6 +29,11 @@ pub trait Simd: Copy {
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// `if a < b { a } else { b }`: the second when one is NaN
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `min(max(a, low), high)`: `low` for a NaN; neither limit is zero.
+    #[inline(always)]
+    fn clamp(self, a: Self::F, low: f32, high: f32) -> Self::F {
+        self.min(self.max(a, self.splat(low)), self.splat(high))
+    }
     /// Sign bit cleared
     fn abs(self, a: Self::F) -> Self::F;
     /// `if a < b { x } else { y }`
@@ -190,7 +195,7 @@ fn sqrt_by_bits(x: f32) -> f32 {
 /// |r| ≤ ln 2 / 2.
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    let clamped = s.min(s.max(x, s.splat(-88.0)), s.splat(88.0));
+    let clamped = s.clamp(x, -88.0, 88.0);
     let magic = s.fma(clamped, s.splat(core::f32::consts::LOG2_E), s.splat(ROUND_MAGIC));
     let n = s.sub(magic, s.splat(ROUND_MAGIC));
     let r = s.fma(n, s.splat(-0.693_359_375), clamped);

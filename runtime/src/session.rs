@@ -378,14 +378,34 @@ impl<'m, 'w> Session<'m, 'w> {
     }
 }
 
+/// Numbers that one round of the loops below takes, so that few instructions are for counting.
+const AT_ONCE: usize = 32;
+
 /// `out += bias`, as far as the bias goes: columns behind it are padding.
 fn add(out: &mut [f32], bias: &[f32]) {
+    let n = out.len().min(bias.len());
+    let (outs, out) = out[..n].as_chunks_mut::<AT_ONCE>();
+    let (biases, bias) = bias[..n].as_chunks::<AT_ONCE>();
+    for (out, bias) in outs.iter_mut().zip(biases) {
+        for i in 0..AT_ONCE {
+            out[i] += bias[i];
+        }
+    }
     out.iter_mut().zip(bias).for_each(|(out, b)| *out += b);
 }
 
 /// `x += out + bias`
 fn add_residual(x: Option<&mut [f32]>, out: &[f32], bias: &[f32]) {
     let x = x.expect("the residual stream was given");
+    let n = x.len().min(out.len()).min(bias.len());
+    let (xs, x) = x[..n].as_chunks_mut::<AT_ONCE>();
+    let (outs, out) = out[..n].as_chunks::<AT_ONCE>();
+    let (biases, bias) = bias[..n].as_chunks::<AT_ONCE>();
+    for ((x, out), bias) in xs.iter_mut().zip(outs).zip(biases) {
+        for i in 0..AT_ONCE {
+            x[i] += out[i] + bias[i];
+        }
+    }
     for ((x, out), b) in x.iter_mut().zip(out).zip(bias) {
         *x += out + b;
     }

@@ -24,12 +24,24 @@ pub(super) trait Lanes: Simd {
         self.store(x, &mut out);
         out
     }
+    /// `max(|x|, amax)`, where `amax` is no NaN.
+    #[inline(always)]
+    fn larger_magnitude(self, x: Self::F, amax: Self::F) -> Self::F {
+        self.max(self.abs(x), amax)
+    }
+    /// Sum of the low bytes of lanes that hold ±127 plus [`ROUND_MAGIC`]; `q` are these bytes.
+    #[inline(always)]
+    fn sum_of_rounded(self, [a, b]: [Self::F; 2], _q: &[[i8; 16]; 2]) -> i32 {
+        let magic = self.splat(ROUND_MAGIC);
+        // Integers of at most 127, so that their sum is exact as a float.
+        small_integer(self.sum(self.add(self.sub(a, magic), self.sub(b, magic))))
+    }
     /// [`sum_tree`]
     #[inline(always)]
     fn sum(self, x: Self::F) -> f32 {
         sum_tree(self.array(x))
     }
-    /// [`max_tree`]
+    /// [`max_tree`] of lanes that are no NaN. Which zero it gives, if they are zeros, is open.
     #[inline(always)]
     fn largest(self, x: Self::F) -> f32 {
         max_tree(self.array(x))
@@ -91,10 +103,10 @@ pub(super) fn quantize<S: Lanes>(
         let (chunks, rest) = x.as_chunks::<16>();
         let mut amax = s.splat(0.0);
         for chunk in chunks {
-            amax = s.max(s.abs(s.load(chunk)), amax);
+            amax = s.larger_magnitude(s.load(chunk), amax);
         }
         if !rest.is_empty() {
-            amax = s.max(s.abs(s.load(&padded(rest, 0.0))), amax);
+            amax = s.larger_magnitude(s.load(&padded(rest, 0.0)), amax);
         }
         let (scale, inverse) = group_scale(s.largest(amax));
         let q = q[g * group..(g + 1) * group].as_chunks_mut::<16>().0;
@@ -139,21 +151,20 @@ fn quantize_groups<S: Lanes>(
     let mut inverses = [0.0; GROUPS];
     for (x, largest) in x.iter().zip(&mut inverses) {
         let [a, b] = halves(x);
-        let amax = s.max(s.abs(s.load(b)), s.max(s.abs(s.load(a)), s.splat(0.0)));
+        let amax = s.larger_magnitude(s.load(a), s.splat(0.0));
+        let amax = s.larger_magnitude(s.load(b), amax);
         *largest = s.largest(amax);
     }
     for (inverse, scale) in inverses.iter_mut().zip(scales) {
         (*scale, *inverse) = group_scale(*inverse);
     }
-    let magic = s.splat(ROUND_MAGIC);
     for (((x, q), &inverse), sum) in x.iter().zip(q).zip(&inverses).zip(sums) {
         let [a, b] = halves(x);
         let (a, b) = (rounded(s, s.load(a), inverse), rounded(s, s.load(b), inverse));
-        let [q_a, q_b] = q.as_chunks_mut().0.as_mut_array().expect("two halves");
-        s.store_low_bytes(a, q_a);
-        s.store_low_bytes(b, q_b);
-        // Integers of at most 127, so that their sum is exact as a float.
-        *sum = small_integer(s.sum(s.add(s.sub(a, magic), s.sub(b, magic))));
+        let q: &mut [[i8; 16]; 2] = q.as_chunks_mut().0.as_mut_array().expect("two halves");
+        s.store_low_bytes(a, &mut q[0]);
+        s.store_low_bytes(b, &mut q[1]);
+        *sum = s.sum_of_rounded([a, b], q);
     }
 }
 
@@ -172,8 +183,7 @@ fn small_integer(x: f32) -> i32 {
 #[inline(always)]
 fn rounded<S: Lanes>(s: S, x: S::F, inverse: f32) -> S::F {
     let scaled = s.mul(x, s.splat(inverse));
-    let clamped = s.min(s.max(scaled, s.splat(-127.0)), s.splat(127.0));
-    s.add(clamped, s.splat(ROUND_MAGIC))
+    s.add(s.clamp(scaled, -127.0, 127.0), s.splat(ROUND_MAGIC))
 }
 
 #[inline(always)]

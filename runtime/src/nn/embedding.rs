@@ -2,8 +2,8 @@
 
 use crate::format::{Encoding, Packing, TensorView};
 use crate::kernels::scalar::f16_to_f32;
-use crate::quant::tile::{self, QuantRecord, ROWS};
-use crate::quant::{unpack_q4, unpack_q8};
+use crate::quant::tile::{self, GROUP, QuantRecord, ROWS};
+use crate::quant::unpack_q4;
 
 /// Row `row` of a matrix or table: `out` is `[cols]`.
 pub(crate) fn row(tensor: &TensorView<'_>, row: usize, out: &mut [f32]) {
@@ -24,10 +24,7 @@ pub(crate) fn row(tensor: &TensorView<'_>, row: usize, out: &mut [f32]) {
     let len = tensor.record_len();
     let record = &tensor.bytes[row / ROWS * len..][..len];
     let lane = row % ROWS;
-    let quantized = |unpack: fn(&QuantRecord<'_>, usize, usize) -> f32, out: &mut [f32]| {
-        let record = QuantRecord::new(record, tile::groups(cols));
-        out.iter_mut().enumerate().for_each(|(col, out)| *out = unpack(&record, lane, col));
-    };
+    let quantized = || QuantRecord::new(record, tile::groups(cols));
     match tensor.entry.encoding {
         Encoding::F32 => {
             let numbers: &[f32] = bytemuck::cast_slice(record);
@@ -39,8 +36,26 @@ pub(crate) fn row(tensor: &TensorView<'_>, row: usize, out: &mut [f32]) {
             let lanes = numbers.iter().skip(lane).step_by(ROWS);
             out.iter_mut().zip(lanes).for_each(|(out, &x)| *out = f16_to_f32(x));
         }
-        Encoding::Q8 => quantized(unpack_q8, out),
-        Encoding::Q4 => quantized(unpack_q4, out),
+        Encoding::Q8 => q8_row(&quantized(), lane, out),
+        Encoding::Q4 => {
+            let record = quantized();
+            out.iter_mut().enumerate().for_each(|(col, out)| *out = unpack_q4(&record, lane, col));
+        }
+    }
+}
+
+/// What [`crate::quant::unpack_q8`] gives for each column: a table of tokens is most often in q8.
+fn q8_row(record: &QuantRecord<'_>, lane: usize, out: &mut [f32]) {
+    let row_scale = record.row_scale(lane);
+    let tiles = record.weights().as_chunks::<{ 4 * ROWS }>().0;
+    let groups = out.chunks_mut(GROUP).zip(tiles.chunks_exact(GROUP / 4));
+    for (g, (out, tiles)) in groups.enumerate() {
+        let block_scale = f32::from(record.block_scales(g)[lane]);
+        for (four, tile) in out.chunks_mut(4).zip(tiles) {
+            for (x, &q) in four.iter_mut().zip(&tile[4 * lane..4 * lane + 4]) {
+                *x = f32::from(q as i8) * block_scale * row_scale;
+            }
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub(in crate::kernels) fn sdot_lane<const LANE: i32>(
 }
 
 /// Adds to a 2×2 matrix the product of 2×8 signed bytes with the transpose of 2×8 others.
+#[cfg(feature = "bench")]
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
 pub(in crate::kernels) fn smmla(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {

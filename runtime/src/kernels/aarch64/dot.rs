@@ -83,6 +83,10 @@ pub(super) trait Group {
     ) -> [[int32x4_t; QUADS]; M];
     /// A block scale as a number, from its byte moved to the top of a lane.
     fn block_scale(top: int32x4_t) -> float32x4_t;
+    /// Whether [`Self::eight_inputs`] gives weights times 16.
+    const TIMES_16: bool;
+    /// Inputs `8j..8j + 4` and `8j + 4..8j + 8` of four rows, as signed bytes.
+    fn eight_inputs(tiles: &Self::Tiles, j: usize, quad: usize) -> [int8x16_t; 2];
 }
 
 pub(super) struct Q8;
@@ -128,6 +132,12 @@ impl Group for Q8 {
         // SAFETY: (1) NEON, by the build's target.
         unsafe { vcvtq_n_f32_u32::<24>(vreinterpretq_u32_s32(top)) }
     }
+
+    const TIMES_16: bool = false;
+    #[inline(always)]
+    fn eight_inputs(tiles: &Self::Tiles, j: usize, quad: usize) -> [int8x16_t; 2] {
+        [tiles[2 * j][quad], tiles[2 * j + 1][quad]]
+    }
 }
 
 impl Group for Q4 {
@@ -172,6 +182,18 @@ impl Group for Q4 {
     fn block_scale(top: int32x4_t) -> float32x4_t {
         // SAFETY: (1) NEON, by the build's target.
         unsafe { vcvtq_n_f32_s32::<24>(top) }
+    }
+
+    const TIMES_16: bool = true;
+    /// A nibble less 8 is the nibble with its first bit turned, in two's complement; at the top of
+    /// a byte it needs no extension of its sign.
+    #[inline(always)]
+    fn eight_inputs(tiles: &Self::Tiles, j: usize, quad: usize) -> [int8x16_t; 2] {
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe {
+            let w = veorq_s8(tiles[j][quad], vdupq_n_s8(0x88_u8 as i8));
+            [vshlq_n_s8::<4>(w), vandq_s8(w, vdupq_n_s8(0xf0_u8 as i8))]
+        }
     }
 }
 
@@ -232,7 +254,7 @@ impl<'a, const M: usize> Tokens<'a, M> {
 }
 
 /// For each group of four lanes, where its bytes go: to the top of a 32-bit lane.
-const TOPS: [[u8; 16]; 4] = {
+pub(super) const TOPS: [[u8; 16]; 4] = {
     let mut tops = [[255; 16]; 4];
     let mut lane = 0;
     while lane < ROWS {
@@ -242,18 +264,19 @@ const TOPS: [[u8; 16]; 4] = {
     tops
 };
 
-/// `M` tokens at a time and `QUADS` (two or four) times four rows, then what is left of four by
-/// twos, then single tokens.
+/// The tokens from `from` on: `M` at a time and `QUADS` (two or four) times four rows, then what is
+/// left of four by twos, then single tokens.
 #[inline(always)]
 pub(super) fn matmul<D: Dot, G: Group, const M: usize, const QUADS: usize>(
     d: D,
     lhs: &QuantLhs<'_>,
+    from: usize,
     records: &[u8],
     dst: &mut Columns<'_>,
 ) {
     let record_len = tile::record_len(G::ENCODING, lhs.groups * GROUP);
     for (block, record) in records.chunks_exact(record_len).enumerate() {
-        let mut t = 0;
+        let mut t = from;
         while lhs.m - t >= M {
             for first in (0..4).step_by(QUADS) {
                 rows::<D, G, M, QUADS>(d, lhs, t, record, block, first, dst);

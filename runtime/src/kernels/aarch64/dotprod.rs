@@ -6,8 +6,9 @@
 use core::arch::aarch64::*;
 
 use super::asm::sdot_lane;
-use super::dot::{self, Dot, Q4, Q8};
+use super::dot::{self, Dot, Group, Q4, Q8};
 use super::neon;
+use super::panel::{self, sdot::Sdot};
 use crate::isa::Isa;
 use crate::kernels::{Columns, QuantLhs, Table};
 
@@ -71,12 +72,33 @@ impl Dot for Dotprod {
 
 #[target_feature(enable = "neon,dotprod")]
 fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    dot::matmul::<_, Q8, 4, 2>(Dotprod::new(), lhs, records, dst);
+    matmul::<Q8>(Dotprod::new(), lhs, records, dst);
 }
 
 #[target_feature(enable = "neon,dotprod")]
 fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    dot::matmul::<_, Q4, 4, 2>(Dotprod::new(), lhs, records, dst);
+    matmul::<Q4>(Dotprod::new(), lhs, records, dst);
+}
+
+/// Panels of six tokens, the last one with four at least: with fewer, or for a single panel of four,
+/// they cost more than they save.
+#[inline(always)]
+fn matmul<G: Group>(d: Dotprod, lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    let in_panels = panel::tokens(lhs.m, 5);
+    if in_panels > 0 {
+        // SAFETY: (1) by the token.
+        unsafe { panels::<G>(lhs, in_panels, records, dst) };
+    }
+    if in_panels < lhs.m {
+        dot::matmul::<_, G, 4, 2>(d, lhs, in_panels, records, dst);
+    }
+}
+
+/// By itself, so that other products need not its stack.
+#[inline(never)]
+#[target_feature(enable = "neon,dotprod")]
+fn panels<G: Group>(lhs: &QuantLhs<'_>, tokens: usize, records: &[u8], dst: &mut Columns<'_>) {
+    panel::matmul::<Sdot, G>(lhs, 0..tokens, records, dst);
 }
 
 #[target_feature(enable = "neon,dotprod")]

@@ -2,6 +2,7 @@
 //!
 //! A tile of sixteen output rows by four inputs is four registers, each the four inputs of four
 //! rows. [`dot`] holds what the sets share; they differ in the instruction that multiplies bytes.
+//! Where many tokens are multiplied at once, [`panel`] does it.
 
 use core::arch::aarch64::*;
 
@@ -10,6 +11,7 @@ mod dot;
 pub(super) mod dotprod;
 pub(super) mod i8mm;
 pub(super) mod neon;
+mod panel;
 
 /// `a * b + c` with one rounding, for builds where `core` has none.
 #[cfg_attr(feature = "std", allow(dead_code))]

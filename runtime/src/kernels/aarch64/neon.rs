@@ -76,6 +76,14 @@ impl Simd for Neon {
     fn min(self, a: F, b: F) -> F {
         self.select_lt(a, b, a, b)
     }
+    /// `fmaxnm` and `fminnm` give the number where one is a NaN. (A signalling one, which no
+    /// operation returns, they would make a quiet one.)
+    #[inline(always)]
+    fn clamp(self, a: F, low: f32, high: f32) -> F {
+        let (low, high) = (self.splat(low), self.splat(high));
+        let a = all!(vmaxnmq_f32(a, low));
+        all!(vminnmq_f32(a, high))
+    }
     #[inline(always)]
     fn abs(self, a: F) -> F {
         all!(vabsq_f32(a))
@@ -138,6 +146,27 @@ impl Lanes for Neon {
         all!(load_f16(fours))
     }
     #[inline(always)]
+    fn larger_magnitude(self, x: F, amax: F) -> F {
+        let x = self.abs(x);
+        all!(vmaxnmq_f32(x, amax))
+    }
+    #[inline(always)]
+    fn sum_of_rounded(self, _: [F; 2], q: &[[i8; 16]; 2]) -> i32 {
+        let [a, b] = [dot::load(bytemuck::cast_ref(&q[0])), dot::load(bytemuck::cast_ref(&q[1]))];
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe { sum_of_bytes(a, b) }
+    }
+    #[inline(always)]
+    fn sum(self, x: F) -> f32 {
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe { sum_of_four(vaddq_f32(vaddq_f32(x[0], x[2]), vaddq_f32(x[1], x[3]))) }
+    }
+    #[inline(always)]
+    fn largest(self, x: F) -> f32 {
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe { vmaxnmvq_f32(vmaxnmq_f32(vmaxnmq_f32(x[0], x[1]), vmaxnmq_f32(x[2], x[3]))) }
+    }
+    #[inline(always)]
     fn store_low_bytes(self, x: F, to: &mut [i8; 16]) {
         let x = all!(vreinterpretq_s16_f32(x));
         // SAFETY: (1) NEON, by the build's target; (2) (3) (4) an exclusive reference to sixteen
@@ -148,6 +177,20 @@ impl Lanes for Neon {
             vst1q_s8(to.as_mut_ptr(), vuzp1q_s8(low, high));
         }
     }
+}
+
+/// The halves of [`crate::math::sum_tree`] from four lanes on.
+#[inline]
+#[target_feature(enable = "neon")]
+fn sum_of_four(x: float32x4_t) -> f32 {
+    let two = vadd_f32(vget_low_f32(x), vget_high_f32(x));
+    vget_lane_f32::<0>(vpadd_f32(two, two))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn sum_of_bytes(a: int8x16_t, b: int8x16_t) -> i32 {
+    i32::from(vaddvq_s16(vpadalq_s8(vpaddlq_s8(a), b)))
 }
 
 impl Dot for Neon {
@@ -224,12 +267,12 @@ impl Dot for Neon {
 
 #[target_feature(enable = "neon")]
 fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    dot::matmul::<_, Q8, 1, 4>(Neon::new(), lhs, records, dst);
+    dot::matmul::<_, Q8, 1, 4>(Neon::new(), lhs, 0, records, dst);
 }
 
 #[target_feature(enable = "neon")]
 fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    dot::matmul::<_, Q4, 2, 2>(Neon::new(), lhs, records, dst);
+    dot::matmul::<_, Q4, 2, 2>(Neon::new(), lhs, 0, records, dst);
 }
 
 #[target_feature(enable = "neon")]
