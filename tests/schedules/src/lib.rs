@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "shares are for the layers")]
 pub mod parallel;
 #[path = "../../../runtime/src/pool.rs"]
+#[allow(clippy::absurd_extreme_comparisons, reason = "workers do not spin here")]
 pub mod pool;
 mod sync;
 
