@@ -1,7 +1,8 @@
 //! The runtime's own `parallel.rs` and `pool.rs` over [loom]'s atomics, cells, locks and threads.
 //!
 //! A test with these runs again and again, until every order of its threads that matters has been
-//! seen, old values that a weak ordering allows to be read included. A cell that is read while it is
+//! seen, old values that a weak ordering allows to be read included, but for those that a thread
+//! saw before it yielded. A cell that is read while it is
 //! written, a thread that waits for ever and a value that arrives too late fail it.
 
 #[path = "../../../runtime/src/parallel.rs"]
