@@ -90,17 +90,23 @@ firmware() {
     for_bare make -s -C examples/bare-metal build BOARD="$board" TARGET_DIR="$bare" \
         MODEL="$model" CARGO_FLAGS="--quiet $build_std"
     qemu "$@" -nographic -nic none -semihosting \
-        -kernel "$bare/$triple/release/pocketgpt-bare-metal" -D "$work/trace" >"$work/text" ||
-        { cat "$work/text"; echo "bare: $board failed"; exit 1; }
+        -kernel "$bare/$triple/release/pocketgpt-bare-metal" -D "$work/trace" \
+        >"$work/text" 2>"$work/notes" ||
+        { cat "$work/text" "$work/notes"; echo "bare: $board failed"; exit 1; }
     cmp "$work/text" "$work/expected"
     # The pin is set high before each pass through the model.
     passes=$(grep -c "$high" "$work/trace" || true)
     [ -z "$high" ] || [ "$passes" -eq "$TOKENS" ] ||
         { echo "bare: $board set its pin $passes times, not $TOKENS"; exit 1; }
-    echo "bare: $board writes the text of the command line"
+    stack=$(sed -n 's/^stack: \([0-9]*\) bytes used$/\1/p' "$work/notes")
+    [ "${stack:-65536}" -le "$STACK" ] ||
+        { cat "$work/notes"; echo "bare: $board uses more than $STACK bytes of stack"; exit 1; }
+    echo "bare: $board writes the text of the command line, with $stack bytes of stack"
 }
 # As in examples/bare-metal/src/main.rs.
 TOKENS=40
+# Of the 64 KB that are reserved; see docs/embedding.md.
+STACK=57344
 firmware virt aarch64-unknown-none q8 "output 0 to 1" \
     qemu-system-aarch64 -M virt -cpu cortex-a72 -d trace:pl061_set_output
 # QEMU does not tell of this one's pins.

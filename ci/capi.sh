@@ -1,5 +1,5 @@
 #!/bin/sh
-# The C library, as C programs use it: both examples, and the test of every error, under valgrind.
+# The C library, as C programs use it: the examples, and the test of every error, under valgrind.
 # Missing tools are installed from Debian, which takes root. Set CARGO_TARGET_DIR to keep the
 # build elsewhere.
 set -eu
@@ -32,6 +32,9 @@ memcheck() {
 memcheck "$build/errors" "$model"
 memcheck "$build/generate" "$model" "Once upon a time" >"$build/checked"
 memcheck "$build/no_heap" "Once upon a time" >"$build/checked-no-heap"
+memcheck "$build/sittings" "$model" "$build/story" "Once upon a time" >"$build/first"
+cp "$build/story" "$build/half"
+memcheck "$build/sittings" "$model" "$build/story" >"$build/second"
 
 # The same with the fastest instructions that there are, from the dynamic library as well.
 "$build/errors" "$model"
@@ -46,6 +49,11 @@ if command -v c++ >/dev/null; then
         "$library" -lpthread -ldl -lm
     "$build/header"
 fi
+
+# In two sittings it is the same text, whether the second is this program's or the command line's.
+head -c -1 "$build/first" | cat - "$build/second" | cmp - "$build/text"
+"$target/release/pocketgpt" generate -m "$model" --quiet --load-session "$build/half" \
+    --temperature 0.8 --top-k 40 -n 50 | cmp - "$build/text"
 
 # It is what the command line writes, and no_heap has no heap.
 "$target/release/pocketgpt" generate -m "$model" --quiet --seed 1 -n 100 "Once upon a time" |

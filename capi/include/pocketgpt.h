@@ -67,6 +67,10 @@ enum pgpt_status
     PGPT_ERROR_THREADS = 13,
     // A mistake in this library. Nothing is leaked, but make the handles of the call anew.
     PGPT_ERROR_PANIC = 14,
+    // The bytes are no saved session, a damaged one, or one of another model file or other options.
+    PGPT_ERROR_SAVED = 15,
+    // The caller's function that takes bytes gave up.
+    PGPT_ERROR_WRITE = 16,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -248,6 +252,9 @@ typedef struct pgpt_model pgpt_model;
 // Chooses tokens, greedily or at random.
 typedef struct pgpt_sampler pgpt_sampler;
 
+// A saved session: the caller's bytes, proven.
+typedef struct pgpt_saved pgpt_saved;
+
 // A text being read: its keys and values, and memory to compute in.
 typedef struct pgpt_session pgpt_session;
 
@@ -378,6 +385,51 @@ typedef struct pgpt_plan {
     // Tables of texts that are written side by side.
     size_t branch_bytes;
 } pgpt_plan;
+
+// What is saved beside the keys and values of a session.
+typedef struct pgpt_saved_text {
+    // sizeof(pgpt_saved_text)
+    size_t size;
+    // The whole text, at least one token. The session has read its first ones (pgpt_session_fed), as a
+    // rule all but the last.
+    const uint32_t *tokens;
+    size_t count;
+    // How many of the tokens, the last ones, were written by the model.
+    size_t new_tokens;
+    // What draws follow from.
+    uint64_t seed;
+    // Anything else, UTF-8 of at most 1 MiB; `pocketgpt generate --load-session` takes "{}".
+    const char *metadata;
+    size_t metadata_length;
+} pgpt_saved_text;
+
+// Takes `length` bytes behind those of the call before; anything but 0 gives up.
+typedef int (*pgpt_write)(void *user, const void *bytes, size_t length);
+
+// What a saved session is.
+typedef struct pgpt_saved_info {
+    // One of pgpt_kv.
+    uint32_t kv;
+    // One of pgpt_overflow.
+    uint32_t overflow;
+    // As of pgpt_options; `tail` is 0 where the text ends with the context.
+    uint32_t window;
+    uint32_t keep;
+    uint32_t tail;
+    // Position of the next token in the context.
+    uint32_t position;
+    // Tokens of the text that the session has read.
+    size_t fed;
+    // Tokens of the text.
+    size_t count;
+    // How many of them, the last ones, were written by the model.
+    size_t new_tokens;
+    // What draws follow from.
+    uint64_t seed;
+    // What was saved with it, not ended by NUL; stays as long as the saved bytes.
+    const char *metadata;
+    size_t metadata_length;
+} pgpt_saved_info;
 
 // Functions that a run calls, each NULL where it is not wanted. They must not use the session or
 // the generator, and must return: no longjmp, no C++ exception.
@@ -542,6 +594,63 @@ pgpt_status pgpt_session_truncate(struct pgpt_session *session,
                                   size_t fed,
                                   struct pgpt_error *error);
 
+// How many bytes pgpt_session_save will write.
+pgpt_status pgpt_session_save_size(struct pgpt_session *session,
+                                   const struct pgpt_saved_text *text,
+                                   size_t *size,
+                                   struct pgpt_error *error);
+
+// Saves a session with its text, to go on from later or on another machine, with the same model
+// file: `write` is called with one piece after the other, and with `user`. It must not use the session,
+// and must return. Nothing is allocated, and the session stays as it is.
+pgpt_status pgpt_session_save(struct pgpt_session *session,
+                              const struct pgpt_saved_text *text,
+                              pgpt_write write,
+                              void *user,
+                              struct pgpt_error *error);
+
+// Bytes of memory that the handle of a saved session takes. The saved bytes come on top, and stay
+// where they are.
+size_t pgpt_saved_size(void);
+
+// Opens what pgpt_session_save wrote, at any address. All of it is proven but the keys and values,
+// which pgpt_session_restore looks at: bytes from anywhere may be given. The bytes and the memory must
+// stay while the handle is used; there is nothing to close.
+pgpt_status pgpt_saved_open(const struct pgpt_model *model,
+                            const void *bytes,
+                            size_t length,
+                            void *memory,
+                            size_t memory_size,
+                            struct pgpt_saved **saved,
+                            struct pgpt_error *error);
+
+// Tells what was saved. `info_size` is sizeof(pgpt_saved_info).
+pgpt_status pgpt_saved_get_info(const struct pgpt_saved *saved,
+                                struct pgpt_saved_info *info,
+                                size_t info_size,
+                                struct pgpt_error *error);
+
+// Copies the saved text and tells its number of tokens in `count`. If there is no room for all
+// (`capacity`, in tokens), the error tells in `needed` how many there are.
+pgpt_status pgpt_saved_tokens(const struct pgpt_saved *saved,
+                              uint32_t *tokens,
+                              size_t capacity,
+                              size_t *count,
+                              struct pgpt_error *error);
+
+// Sets those options on which the keys and values depend (`kv`, `window`, `keep`, `overflow`,
+// `tail`), and the seed, as they were saved. A session that takes up what was saved is made with
+// these; a text whose overflow was PGPT_OVERFLOW_STOP may also go on with PGPT_OVERFLOW_REFILL.
+pgpt_status pgpt_saved_set_options(const struct pgpt_saved *saved,
+                                   struct pgpt_options *options,
+                                   struct pgpt_error *error);
+
+// Takes up what was saved, whatever the session has read before. If a number of the keys and values
+// is none that a token leaves, or the session was made with other options, the session is as new.
+pgpt_status pgpt_session_restore(struct pgpt_session *session,
+                                 const struct pgpt_saved *saved,
+                                 struct pgpt_error *error);
+
 // Bytes of memory that a generator with these options takes.
 pgpt_status pgpt_generator_size(const struct pgpt_model *model,
                                 const struct pgpt_options *options,
@@ -573,6 +682,19 @@ pgpt_status pgpt_generator_run(struct pgpt_generator *generator,
                                size_t count,
                                const struct pgpt_callbacks *callbacks,
                                struct pgpt_error *error);
+
+// Goes on with a text of which an earlier run with the same options and seed has written the last
+// `new_tokens`, as if it had not ended: `max_new_tokens` counts those as well, and draws follow those
+// that were made. Else as pgpt_generator_run; with new tokens, one sequence written token by token.
+// See pgpt_session_save.
+pgpt_status pgpt_generator_resume(struct pgpt_generator *generator,
+                                  struct pgpt_session *session,
+                                  const struct pgpt_threads *threads,
+                                  const uint32_t *tokens,
+                                  size_t count,
+                                  size_t new_tokens,
+                                  const struct pgpt_callbacks *callbacks,
+                                  struct pgpt_error *error);
 
 // How many sequences the last run gave; 0 if the generator is NULL.
 size_t pgpt_generator_sequences(const struct pgpt_generator *generator);

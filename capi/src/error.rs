@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 
 use pocketgpt_runtime::decoding::DecodingError;
 use pocketgpt_runtime::error::{CapacityError, Error};
+use pocketgpt_runtime::saved::SavedError;
 use pocketgpt_runtime::tokenizer;
 
 /// What a call gives back: PGPT_OK, or what went wrong.
@@ -42,6 +43,10 @@ pub enum pgpt_status {
     PGPT_ERROR_THREADS = 13,
     /// A mistake in this library. Nothing is leaked, but make the handles of the call anew.
     PGPT_ERROR_PANIC = 14,
+    /// The bytes are no saved session, a damaged one, or one of another model file or other options.
+    PGPT_ERROR_SAVED = 15,
+    /// The caller's function that takes bytes gave up.
+    PGPT_ERROR_WRITE = 16,
 }
 
 /// Bytes of a message, the NUL at its end included.
@@ -125,6 +130,8 @@ pub(crate) enum Failure {
         vocab_size: u32,
     },
     Isa(pocketgpt_runtime::isa::Isa),
+    Saved(SavedError),
+    Write,
     Runtime(Error),
     #[cfg(feature = "std")]
     File {
@@ -149,6 +156,8 @@ impl Failure {
             Self::NoTokenizer => PGPT_ERROR_NO_TOKENIZER,
             Self::NoTokens | Self::Token { .. } => PGPT_ERROR_TOKEN,
             Self::Isa(_) => PGPT_ERROR_ISA,
+            Self::Saved(_) => PGPT_ERROR_SAVED,
+            Self::Write => PGPT_ERROR_WRITE,
             Self::Runtime(error) => match error {
                 Error::Format(_) => PGPT_ERROR_MODEL,
                 Error::Tokenizer(_)
@@ -212,6 +221,11 @@ impl fmt::Display for Failure {
                 write!(f, "token id {id} is not in the vocabulary of {vocab_size}")
             }
             Self::Isa(isa) => write!(f, "this CPU does not have {isa}"),
+            Self::Saved(SavedError::OtherModel) => {
+                f.write_str("the session was saved with another model file")
+            }
+            Self::Saved(error) => write!(f, "saved session: {error}"),
+            Self::Write => f.write_str("the function that takes bytes gave up"),
             Self::Runtime(error) => error.fmt(f),
             #[cfg(feature = "std")]
             Self::File { path, error } => write!(f, "{path}: {error}"),
@@ -232,7 +246,7 @@ impl<E: Into<Error>> From<E> for Failure {
 /// A short name of a status, such as "PGPT_ERROR_MEMORY"; of an unknown one "unknown".
 #[unsafe(no_mangle)]
 pub extern "C" fn pgpt_status_name(status: i32) -> *const c_char {
-    const NAMES: [&CStr; 15] = [
+    const NAMES: [&CStr; 17] = [
         c"PGPT_OK",
         c"PGPT_ERROR_ARGUMENT",
         c"PGPT_ERROR_VERSION",
@@ -248,6 +262,8 @@ pub extern "C" fn pgpt_status_name(status: i32) -> *const c_char {
         c"PGPT_ERROR_DECODING",
         c"PGPT_ERROR_THREADS",
         c"PGPT_ERROR_PANIC",
+        c"PGPT_ERROR_SAVED",
+        c"PGPT_ERROR_WRITE",
     ];
     usize::try_from(status).ok().and_then(|i| NAMES.get(i)).unwrap_or(&c"unknown").as_ptr()
 }

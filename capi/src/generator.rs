@@ -140,6 +140,27 @@ pub unsafe extern "C" fn pgpt_generator_run(
 ) -> pgpt_status {
     // SAFETY: the contract of all functions.
     unsafe {
+        pgpt_generator_resume(generator, session, threads, tokens, count, 0, callbacks, error)
+    }
+}
+
+/// Goes on with a text of which an earlier run with the same options and seed has written the last
+/// `new_tokens`, as if it had not ended: `max_new_tokens` counts those as well, and draws follow those
+/// that were made. Else as pgpt_generator_run; with new tokens, one sequence written token by token.
+/// See pgpt_session_save.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgpt_generator_resume(
+    generator: *mut pgpt_generator,
+    session: *mut pgpt_session,
+    threads: *const pgpt_threads,
+    tokens: *const u32,
+    count: usize,
+    new_tokens: usize,
+    callbacks: *const pgpt_callbacks,
+    error: *mut pgpt_error,
+) -> pgpt_status {
+    // SAFETY: the contract of all functions.
+    unsafe {
         guard(error, || {
             let handle = exclusive(generator, "generator")?;
             let session = exclusive(session, "session")?.text()?;
@@ -151,6 +172,9 @@ pub unsafe extern "C" fn pgpt_generator_run(
             if *session.model().config() != handle.config {
                 return Err(Failure::Mismatch("session and generator are of different models"));
             }
+            if new_tokens > tokens.len() {
+                return Err(Failure::Mismatch("more tokens are new than the text has"));
+            }
             if tokens.len() <= session.fed() {
                 return Err(match tokens.is_empty() {
                     true => Failure::NoTokens,
@@ -160,7 +184,13 @@ pub unsafe extern "C" fn pgpt_generator_run(
                 });
             }
             let mut caller = Caller::new(callbacks, handle.tokenizer);
-            let result = handle.generator.run(session, parallel(threads), tokens, &mut caller);
+            let result = handle.generator.resume(
+                session,
+                parallel(threads),
+                tokens,
+                new_tokens,
+                &mut caller,
+            );
             caller.finish();
             Ok(result?)
         })

@@ -23,6 +23,7 @@ mod memory;
 mod model;
 mod options;
 mod sampler;
+mod saved;
 mod session;
 mod threads;
 mod tokenizer;

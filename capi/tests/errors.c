@@ -503,6 +503,159 @@ static void generators(void) {
     THAT(pgpt_generator_sequences(generator) == 3);
 }
 
+struct bytes {
+    unsigned char *bytes;
+    size_t length, room;
+};
+static int keep(void *user, const void *bytes, size_t length) {
+    struct bytes *to = user;
+    if (length > to->room - to->length) return 1;
+    memcpy(to->bytes + to->length, bytes, length);
+    to->length += length;
+    return 0;
+}
+
+static void saved_sessions(void) {
+    size_t size, count;
+    pgpt_options options = defaults;
+    options.max_new_tokens = 8;
+    options.min_new_tokens = 8;
+    options.max_prompt = 8;
+    options.window = 16;
+    options.seed = 5;
+    options.strategy = PGPT_STRATEGY_SAMPLE;
+
+    /* One run of eight tokens, and one of four that is saved. */
+    pgpt_session *session = session_for(&options);
+    pgpt_generator *generator = generator_for(&options);
+    pgpt_callbacks callbacks = {.size = sizeof callbacks};
+    pgpt_sequence sequence;
+    OK(RUN(prompt, prompt_count));
+    OK(pgpt_generator_get_sequence(generator, 0, &sequence, sizeof sequence, &error));
+    uint32_t whole[8], text[16] = {0};
+    THAT(sequence.count == 8);
+    memcpy(whole, sequence.tokens, sizeof whole);
+    OK(pgpt_session_truncate(session, 0, &error));
+    struct heard heard = {.stop_at = 4};
+    callbacks = (pgpt_callbacks){.size = sizeof callbacks, .user = &heard, .token = on_token};
+    OK(RUN(prompt, prompt_count));
+    OK(pgpt_generator_get_sequence(generator, 0, &sequence, sizeof sequence, &error));
+    THAT(sequence.count == 4);
+    memcpy(text, prompt, prompt_count * sizeof *text);
+    memcpy(text + prompt_count, sequence.tokens, 4 * sizeof *text);
+    pgpt_saved_text what = {sizeof what, text, prompt_count + 4, 4, 5, "{\"a\":1}", 7};
+
+#define SAVE(change, status, words)                                              \
+    do {                                                                         \
+        pgpt_saved_text changed = what;                                          \
+        change;                                                                  \
+        EXPECT(status, words, pgpt_session_save_size(session, &changed, &size, &error));   \
+        EXPECT(status, words, pgpt_session_save(session, &changed, keep, NULL, &error)); \
+    } while (0)
+    EXPECT(PGPT_ERROR_ARGUMENT, "session is NULL",
+           pgpt_session_save(NULL, &what, keep, NULL, &error));
+    EXPECT(PGPT_ERROR_ARGUMENT, "text is NULL",
+           pgpt_session_save(session, NULL, keep, NULL, &error));
+    EXPECT(PGPT_ERROR_ARGUMENT, "write is NULL",
+           pgpt_session_save(session, &what, NULL, NULL, &error));
+    EXPECT(PGPT_ERROR_ARGUMENT, "size is NULL",
+           pgpt_session_save_size(session, &what, NULL, &error));
+    SAVE(changed.size = 8, PGPT_ERROR_VERSION, "text has a size of 8");
+    SAVE(changed.tokens = NULL, PGPT_ERROR_ARGUMENT, "tokens is NULL");
+    SAVE(changed.count = 0, PGPT_ERROR_TOKEN, "no tokens");
+    SAVE(changed.count = 1, PGPT_ERROR_ARGUMENT, "has read more tokens than the text has");
+    SAVE(changed.new_tokens = 99, PGPT_ERROR_ARGUMENT, "more tokens are new");
+    SAVE(changed.metadata = "\xff", PGPT_ERROR_UTF8, "metadata is not UTF-8");
+    SAVE(changed.metadata = NULL, PGPT_ERROR_ARGUMENT, "metadata is NULL");
+    char *long_text = memset(memory_of((1 << 20) + 1), 'a', (1 << 20) + 1);
+    SAVE(changed.metadata = long_text; changed.metadata_length = (1 << 20) + 1,
+         PGPT_ERROR_ARGUMENT, "longer than 1 MiB");
+    free(long_text);
+    uint32_t last = text[prompt_count];
+    text[prompt_count] = UINT32_MAX;
+    SAVE((void)0, PGPT_ERROR_TOKEN, "not in the vocabulary");
+    text[prompt_count] = last;
+
+    OK(pgpt_session_save_size(session, &what, &size, &error));
+    struct bytes to = {memory_of(size), 0, size - 1};
+    EXPECT(PGPT_ERROR_WRITE, "gave up", pgpt_session_save(session, &what, keep, &to, &error));
+    to = (struct bytes){to.bytes, 0, size};
+    OK(pgpt_session_save(session, &what, keep, &to, &error));
+    THAT(to.length == size);
+
+    /* Every damage is told; a byte of the data is found by its checksum. */
+    void *memory = memory_of(pgpt_saved_size());
+    pgpt_saved *saved = (pgpt_saved *)&saved;
+#define SAVED(bytes, length) \
+    pgpt_saved_open(model, bytes, length, memory, pgpt_saved_size(), &saved, &error)
+    EXPECT(PGPT_ERROR_SAVED, "only 0 bytes", SAVED(to.bytes, 0));
+    THAT(saved == NULL);
+    EXPECT(PGPT_ERROR_SAVED, "should have", SAVED(to.bytes, size - 1));
+    for (size_t at = 0; at < size; at += at < 200 ? 1 : 97) {
+        to.bytes[at] ^= 4;
+        THAT(SAVED(to.bytes, size) == PGPT_ERROR_SAVED && saved == NULL);
+        to.bytes[at] ^= 4;
+    }
+    EXPECT(PGPT_ERROR_ARGUMENT, "model is NULL",
+           pgpt_saved_open(NULL, to.bytes, size, memory, pgpt_saved_size(), &saved, &error));
+    EXPECT(PGPT_ERROR_ARGUMENT, "bytes is NULL", SAVED(NULL, size));
+    EXPECT(PGPT_ERROR_ARGUMENT, "memory is NULL",
+           pgpt_saved_open(model, to.bytes, size, NULL, pgpt_saved_size(), &saved, &error));
+    EXPECT(PGPT_ERROR_MEMORY, "are needed",
+           pgpt_saved_open(model, to.bytes, size, memory, 8, &saved, &error));
+    EXPECT(PGPT_ERROR_ARGUMENT, "saved is NULL",
+           pgpt_saved_open(model, to.bytes, size, memory, pgpt_saved_size(), NULL, &error));
+
+    /* At any address. */
+    unsigned char *shifted = (unsigned char *)memory_of(size + 1) + 1;
+    memcpy(shifted, to.bytes, size);
+    OK(SAVED(shifted, size));
+    pgpt_saved_info info;
+    EXPECT(PGPT_ERROR_ARGUMENT, "saved is NULL",
+           pgpt_saved_get_info(NULL, &info, sizeof info, &error));
+    EXPECT(PGPT_ERROR_VERSION, "info has a size of 4", pgpt_saved_get_info(saved, &info, 4, &error));
+    OK(pgpt_saved_get_info(saved, &info, sizeof info, &error));
+    THAT(info.count == prompt_count + 4 && info.fed == info.count - 1 && info.new_tokens == 4);
+    THAT(info.seed == 5 && info.window == 16 && info.kv == options.kv && info.overflow == 0);
+    THAT(info.metadata_length == 7 && memcmp(info.metadata, what.metadata, 7) == 0);
+    uint32_t again[16];
+    EXPECT(PGPT_ERROR_ARGUMENT, "saved is NULL",
+           pgpt_saved_tokens(NULL, again, 16, &count, &error));
+    EXPECT(PGPT_ERROR_ARGUMENT, "tokens is NULL",
+           pgpt_saved_tokens(saved, NULL, 16, &count, &error));
+    THAT(pgpt_saved_tokens(saved, again, 2, &count, &error) == PGPT_ERROR_MEMORY);
+    THAT(error.needed == info.count && count == 2);
+    OK(pgpt_saved_tokens(saved, again, 16, &count, &error));
+    THAT(count == info.count && memcmp(again, text, count * sizeof *text) == 0);
+
+    /* Only a session of the same options takes it up; then the text is the one of a single run. */
+    EXPECT(PGPT_ERROR_ARGUMENT, "options is NULL", pgpt_saved_set_options(saved, NULL, &error));
+    pgpt_options other = options;
+    other.window = 12;
+    other.seed = 1;
+    session = session_for(&other);
+    EXPECT(PGPT_ERROR_ARGUMENT, "saved is NULL", pgpt_session_restore(session, NULL, &error));
+    EXPECT(PGPT_ERROR_ARGUMENT, "session is NULL", pgpt_session_restore(NULL, saved, &error));
+    EXPECT(PGPT_ERROR_SAVED, "another window", pgpt_session_restore(session, saved, &error));
+    THAT(pgpt_session_fed(session) == 0);
+    OK(pgpt_saved_set_options(saved, &other, &error));
+    THAT(other.window == 16 && other.seed == 5 && other.max_new_tokens == 8);
+    session = session_for(&other);
+    generator = generator_for(&other);
+    OK(pgpt_session_restore(session, saved, &error));
+    THAT(pgpt_session_fed(session) == info.fed);
+    callbacks = (pgpt_callbacks){.size = sizeof callbacks};
+    EXPECT(PGPT_ERROR_ARGUMENT, "more tokens are new",
+           pgpt_generator_resume(generator, session, NULL, again, count, count + 1, &callbacks,
+                                 &error));
+    OK(pgpt_generator_resume(generator, session, NULL, again, count, 4, &callbacks, &error));
+    OK(pgpt_generator_get_sequence(generator, 0, &sequence, sizeof sequence, &error));
+    THAT(sequence.count == 4 && memcmp(sequence.tokens, whole + 4, 4 * sizeof *whole) == 0);
+
+    free(memory);
+    free(to.bytes);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: %s MODEL.pgpt\n", argv[0]);
@@ -518,6 +671,7 @@ int main(int argc, char **argv) {
     options();
     sessions();
     generators();
+    saved_sessions();
     pgpt_file_unmap(file);
     printf("errors.c: %d checks, %d failed\n", checks, failures);
     return failures > 0;

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 /// In the order in which a caller needs them.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "version.rs",
     "error.rs",
     "file.rs",
@@ -14,6 +14,7 @@ const SOURCES: [&str; 12] = [
     "options.rs",
     "threads.rs",
     "session.rs",
+    "saved.rs",
     "callbacks.rs",
     "generator.rs",
     "sampler.rs",

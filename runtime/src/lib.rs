@@ -133,6 +133,7 @@ pub mod quant;
 pub mod roofline;
 pub mod saved;
 pub mod session;
+mod sync;
 pub mod tokenizer;
 pub mod workspace;
 

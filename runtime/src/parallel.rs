@@ -1,8 +1,9 @@
 //! Running a job on several threads, with whatever threads the caller has.
 #![allow(unsafe_code)]
 
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
+
+use crate::sync::{AtomicBool, UnsafeCell};
 
 /// Largest number of threads that share a token's work.
 pub const MAX_THREADS: usize = 32;
@@ -48,7 +49,7 @@ impl<T> Slot<T> {
             return None;
         }
         // SAFETY: (4) the flag was false and is true for good now, so nothing else gets here.
-        unsafe { (*self.value.get()).take() }
+        self.value.with_mut(|value| unsafe { (*value).take() })
     }
 }
 
@@ -61,15 +62,13 @@ pub(crate) fn scatter<T: Send>(
     parts: impl Iterator<Item = T>,
     work: impl Fn(T) + Sync,
 ) {
-    let mut slots: [Slot<T>; MAX_THREADS] = core::array::from_fn(|_| Slot {
-        taken: AtomicBool::new(false),
-        value: UnsafeCell::new(None),
+    let (mut parts, mut count) = (parts.fuse(), 0);
+    let slots: [Slot<T>; MAX_THREADS] = core::array::from_fn(|_| {
+        let part = parts.next();
+        count += usize::from(part.is_some());
+        Slot { taken: AtomicBool::new(false), value: UnsafeCell::new(part) }
     });
-    let mut count = 0;
-    for part in parts {
-        *slots[count].value.get_mut() = Some(part);
-        count += 1;
-    }
+    assert!(parts.next().is_none(), "more than {MAX_THREADS} parts");
     let slots = &slots[..count];
     par.run(&|thread| {
         let first = thread.min(count);
@@ -86,7 +85,7 @@ pub(crate) fn share(n: usize, parts: usize, i: usize) -> core::ops::Range<usize>
     n * i / parts..n * (i + 1) / parts
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -4,22 +4,17 @@
 //! would cost more than it brings; one that only spins takes the CPU from others while it waits.
 #![allow(unsafe_code)]
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 use std::boxed::Box;
-use std::cell::UnsafeCell;
 use std::format;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::PoisonError;
 use std::vec::Vec;
 
 use crate::parallel::{MAX_THREADS, Parallel};
-
-/// Looks at the epoch this often before it yields: some 20 µs.
-const SPINS: u32 = if cfg!(miri) { 2 } else { 1000 };
-/// Yields this often before it parks.
-const YIELDS: u32 = if cfg!(miri) { 2 } else { 100 };
+use crate::sync::thread::{self, JoinHandle, Thread};
+use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, SPINS, UnsafeCell, YIELDS, mpsc, spin_loop};
 
 type Job = *const (dyn Fn(usize) + Sync);
 
@@ -137,7 +132,7 @@ impl ThreadPool {
 
     fn wake(&self) {
         for (parked, worker) in self.shared.parked.iter().zip(&self.workers) {
-            if parked.swap(false, Ordering::SeqCst) {
+            if parked.swap(false, Ordering::AcqRel) {
                 let thread: &Thread = worker.thread();
                 thread.unpark();
             }
@@ -154,8 +149,7 @@ impl Parallel for ThreadPool {
         if self.workers.is_empty() {
             return job(0);
         }
-        let _one_caller_at_a_time =
-            self.caller.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let one_caller_at_a_time = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         // SAFETY: the lifetime is forgotten; below this function waits until no worker is inside
         // the job, also when the job panics here.
@@ -165,9 +159,9 @@ impl Parallel for ThreadPool {
             ))
         };
         // SAFETY: (4) no worker reads it: the state is zero, so none is inside and none can enter.
-        unsafe { *shared.job.get() = Some(forgotten) };
+        shared.job.with_mut(|job| unsafe { *job = Some(forgotten) });
         shared.state.store(OPEN, Ordering::Release);
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        shared.epoch.fetch_add(1, Ordering::Release);
         self.wake();
 
         let mine = catch_unwind(AssertUnwindSafe(|| job(0)));
@@ -179,7 +173,8 @@ impl Parallel for ThreadPool {
             wait.spin_or_yield();
         }
         // Taken in any case, or it would reach the caller of the next job.
-        let theirs = shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let theirs = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(one_caller_at_a_time);
         if let Some(panic) = mine.err().or(theirs) {
             resume_unwind(panic);
         }
@@ -188,8 +183,8 @@ impl Parallel for ThreadPool {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.epoch.fetch_add(1, Ordering::Release);
         self.wake();
         for worker in self.workers.drain(..) {
             // A worker catches the panics of its jobs, so there is nothing to pass on.
@@ -207,7 +202,7 @@ struct Backoff {
 impl Backoff {
     fn spin_or_yield(&mut self) {
         self.looked = self.looked.saturating_add(1);
-        if self.looked < SPINS { core::hint::spin_loop() } else { thread::yield_now() }
+        if self.looked < SPINS { spin_loop() } else { thread::yield_now() }
     }
 
     fn is_long(&self) -> bool {
@@ -226,16 +221,17 @@ fn work(shared: &Shared, index: usize) {
                 continue;
             }
             let parked = &shared.parked[index - 1];
-            parked.store(true, Ordering::SeqCst);
-            // Either this sees the new epoch, or the caller sees the flag and unparks.
-            if shared.epoch.load(Ordering::SeqCst) == seen {
+            // Either the caller sees the flag and unparks, or this reads what the caller's swap
+            // left, and with it the new epoch. So both are swaps where a store would look enough.
+            parked.swap(true, Ordering::AcqRel);
+            if shared.epoch.load(Ordering::Acquire) == seen {
                 thread::park();
             }
-            parked.store(false, Ordering::SeqCst);
+            parked.swap(false, Ordering::AcqRel);
         }
         // A worker that was away may have missed jobs: only the newest counts.
-        seen = shared.epoch.load(Ordering::SeqCst);
-        if shared.stop.load(Ordering::SeqCst) {
+        seen = shared.epoch.load(Ordering::Acquire);
+        if shared.stop.load(Ordering::Relaxed) {
             return;
         }
         if !shared.enter() {
@@ -243,18 +239,18 @@ fn work(shared: &Shared, index: usize) {
         }
         // SAFETY: (4) inside the job: it was written before the state was opened and stays until
         // the state is lowered below.
-        let result = unsafe {
-            let job = (*shared.job.get()).expect("an open job is there");
+        let result = shared.job.with(|job| unsafe {
+            let job = (*job).expect("an open job is there");
             catch_unwind(AssertUnwindSafe(|| (*job)(index)))
-        };
+        });
         if let Err(panic) = result {
-            *shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(panic);
+            *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         }
         shared.state.fetch_sub(1, Ordering::Release);
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use core::sync::atomic::{AtomicU64, AtomicUsize};
 

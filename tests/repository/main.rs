@@ -1,7 +1,9 @@
 //! What the documents say about the source is so: each rule of the format has its error and its
-//! test, `unsafe` is where it is listed, and the core depends on nothing but what is named.
+//! test, `unsafe` is where it is listed, the core depends on nothing but what is named, and licences are
+//! those of `deny.toml`.
 
 mod dependencies;
+mod licenses;
 mod rules;
 mod unsafe_code;
 

@@ -327,6 +327,24 @@ mod tests {
         assert_eq!(next(&logits, &[17, 17, 2]), Ok(17));
     }
 
+    /// Found by fuzzing: the largest logit became infinite, then no number, and nothing was left.
+    #[test]
+    fn a_penalty_below_one_keeps_the_largest_logit() {
+        let (mut scores, mut candidates) = ([0.0; 6], [Candidate::default(); 6]);
+        let options = DecodingOptions {
+            repetition_penalty: 0.5,
+            ..options(Strategy::Sample(SamplingOptions { top_k: 3, ..neutral() }))
+        };
+        let mut sampler = Sampler::new(&options, &mut scores, &mut candidates).unwrap();
+        let logits = [0.0, f32::MAX, 1.0, 2.0, 0.5, -1.0];
+        let context = Context { text: &[1], new_tokens: 0 };
+        let mut possible = Vec::new();
+        let each = |token, p| possible.push((token, p));
+        sampler.distribution(&Kernels::best(), &logits, context, each).unwrap();
+        assert_eq!(possible.iter().find(|(_, p)| *p > 0.0), Some(&(1, 1.0)));
+        assert_eq!(sampler.next(&Kernels::best(), &logits, context), Ok(1));
+    }
+
     #[test]
     fn the_text_does_not_end_too_early() {
         let (mut scores, mut candidates) = ([0.0; 6], [Candidate::default(); 6]);

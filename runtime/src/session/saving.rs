@@ -29,10 +29,8 @@ impl Session<'_, '_> {
         assert!(metadata.len() <= crate::saved::MAX_METADATA_LEN);
 
         let (model_len, model_crc) = self.model.file().identity();
-        let cache_len = self.saved_slots().iter().sum::<usize>() * self.layout.slot_bytes();
-        let data_len = 4 * tokens.len() + metadata.len() + cache_len + 4;
         let header = Header {
-            file_len: (crate::saved::HEADER_LEN + data_len) as u64,
+            file_len: self.saved_len(text) as u64,
             model_len,
             model_crc,
             kv: self.layout.kv(),
@@ -66,6 +64,12 @@ impl Session<'_, '_> {
             }
         }
         write(&crc.finalize().to_le_bytes())
+    }
+
+    /// How many bytes [`Session::save`] writes.
+    pub fn saved_len(&self, text: &SavedText<'_>) -> usize {
+        let cache_len = self.saved_slots().iter().sum::<usize>() * self.layout.slot_bytes();
+        crate::saved::HEADER_LEN + 4 * text.tokens.len() + text.metadata.len() + cache_len + 4
     }
 
     /// Takes up a saved session, whatever this one has read before.

@@ -13,6 +13,8 @@ mod pl011;
 mod raspi3b;
 #[cfg(feature = "semihosting")]
 mod semihosting;
+#[cfg(feature = "semihosting")]
+mod stack;
 #[cfg(feature = "virt")]
 mod virt;
 
@@ -40,9 +42,13 @@ pub struct Board {
 
 /// Where start-up code ends: the FPU is on, memory is as the program expects it.
 fn start() -> ! {
+    #[cfg(feature = "semihosting")]
+    stack::paint();
     if let Err(error) = crate::main(this::board()) {
         stop(format_args!("error: {error}"));
     }
+    #[cfg(feature = "semihosting")]
+    semihosting::note(format_args!("stack: {} bytes used", stack::used()));
     end(true)
 }
 
