@@ -7,11 +7,13 @@ use crate::kernels::{Columns, FloatLhs, Kernels, Lhs, QuantLhs};
 use crate::parallel::{MAX_THREADS, Parallel, scatter, share};
 use crate::quant::tile::{self, GROUP, ROWS};
 
-/// About as many tokens has a part of a large batch: enough to be worth reading all weights of a
-/// matrix for, few enough that what comes out of it stays in the L2 cache.
-const PART: usize = 32;
-/// Tokens that matrix products take together.
-const UNIT: usize = 8;
+/// Tokens that matrix products take together: the panels of the kernels.
+const UNIT: usize = if cfg!(target_arch = "aarch64") { 6 } else { 8 };
+/// Fewest tokens of a part that are worth reading all weights of a matrix for.
+const FEWEST: usize = 32;
+/// About as many tokens has a part where a thread has several: few enough that what comes out of
+/// them stays in the L2 cache, and on ARM as many as share the unpacking of a record.
+const PART: usize = if cfg!(target_arch = "aarch64") { 60 } else { FEWEST };
 
 /// LayerNorm's parameters.
 #[derive(Clone, Copy)]
@@ -294,12 +296,12 @@ impl Linear<'_, '_> {
     }
 }
 
-/// How many parts of consecutive tokens a batch is split into, if that makes at least one of about
-/// [`PART`] tokens for each thread: the same number for each, and more than one where possible, so
-/// that a thread that is held up leaves some of its share to others.
+/// How many parts of consecutive tokens a batch is split into, if there are enough tokens for each
+/// thread: the same number of parts for each, and more than one where possible, so that a thread
+/// that is held up leaves some of its share to others.
 fn parts_by_tokens(m: usize, threads: usize) -> Option<usize> {
-    let each = m / (threads * PART);
-    (each > 0).then(|| threads * each.min(MAX_THREADS / threads))
+    let each = (m / (threads * PART)).clamp(1, MAX_THREADS / threads);
+    (m >= threads * FEWEST).then_some(threads * each)
 }
 
 /// Tokens of a part: whole units of [`UNIT`], which matrix products take together.
@@ -317,7 +319,7 @@ mod tests {
         for m in (1..200).chain([512, 777, 1024]) {
             for threads in 1..=MAX_THREADS {
                 let Some(parts) = parts_by_tokens(m, threads) else {
-                    assert!(m < threads * PART);
+                    assert!(m < threads * FEWEST);
                     continue;
                 };
                 assert!(parts <= MAX_THREADS && parts.is_multiple_of(threads));
@@ -326,7 +328,7 @@ mod tests {
                     let tokens = tokens_of_part(m, parts, part);
                     assert_eq!(tokens.start, end);
                     assert!(
-                        tokens.len() >= PART - UNIT,
+                        tokens.len() >= FEWEST - UNIT,
                         "{m} tokens, {threads} threads: {tokens:?}"
                     );
                     end = tokens.end;
