@@ -3,7 +3,8 @@
 #   - every set of kernels against the specification, on CPUs without dotprod, with it, with i8mm;
 #   - the hashes of logits and the texts in tests/data/golden/hashes.json, on each set;
 #   - a checkpoint converted and run end to end on the plainest and on the newest CPU;
-#   - one static program that writes the same text on all of them as here, with each set.
+#   - one static program that writes the same text on all of them as here, with each set;
+#   - the quick end-to-end tests on the newest CPU, and the C programs.
 # `ci/arm.sh --all` runs all end-to-end tests on all of these CPUs besides, which takes hours.
 # Missing tools are installed from Debian, which takes root. Set CARGO_TARGET_DIR to keep the
 # build elsewhere.

@@ -35,6 +35,7 @@ export CARGO_TARGET_DIR="$target/arm" CARGO_PROFILE_DEV_BUILD_OVERRIDE_OPT_LEVEL
 export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc
 export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_RUNNER="qemu-arm -cpu cortex-a7"
 export RUSTFLAGS="-C target-feature=+crt-static" POCKETGPT_TEST_FILES="$work"
+export POCKETGPT_REQUIRE_ISA=scalar
 # Dependencies take longer to optimize than to run.
 for_armv7() {
     command=$1

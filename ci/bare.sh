@@ -3,7 +3,8 @@
 #   - it builds for machines without operating system, where there is no allocator to be had;
 #   - so does the C library;
 #   - firmware boots in QEMU as a Raspberry Pi 3, as `virt` and on a Cortex-M7, and writes, byte for
-#     byte, the text that the command line writes here; its pin is set once for each token.
+#     byte, the text that the command line writes here; its pin is set once for each token, and the
+#     stack it took is within the limit.
 # Missing tools come from Debian, which takes root. QEMU is unpacked beside the build and not
 # installed, so that no other QEMU is touched. Set CARGO_TARGET_DIR to keep the build elsewhere.
 set -eu
