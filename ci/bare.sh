@@ -106,7 +106,7 @@ firmware() {
 }
 # As in examples/bare-metal/src/main.rs.
 TOKENS=40
-# Of the 64 KB that are reserved; see docs/embedding.md.
+# Of the 192 KB that are reserved; see docs/embedding.md.
 STACK=57344
 firmware virt aarch64-unknown-none q8 "output 0 to 1" \
     qemu-system-aarch64 -M virt -cpu cortex-a72 -d trace:pl061_set_output

@@ -686,7 +686,7 @@ pgpt_status pgpt_generator_run(struct pgpt_generator *generator,
 // Goes on with a text of which an earlier run with the same options and seed has written the last
 // `new_tokens`, as if it had not ended: `max_new_tokens` counts those as well, and draws follow those
 // that were made. Else as pgpt_generator_run; with new tokens, one sequence written token by token.
-// See pgpt_session_save.
+// The earlier run must not have ended with the model's own end of the text. See pgpt_session_save.
 pgpt_status pgpt_generator_resume(struct pgpt_generator *generator,
                                   struct pgpt_session *session,
                                   const struct pgpt_threads *threads,

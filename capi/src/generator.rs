@@ -147,7 +147,7 @@ pub unsafe extern "C" fn pgpt_generator_run(
 /// Goes on with a text of which an earlier run with the same options and seed has written the last
 /// `new_tokens`, as if it had not ended: `max_new_tokens` counts those as well, and draws follow those
 /// that were made. Else as pgpt_generator_run; with new tokens, one sequence written token by token.
-/// See pgpt_session_save.
+/// The earlier run must not have ended with the model's own end of the text. See pgpt_session_save.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgpt_generator_resume(
     generator: *mut pgpt_generator,

@@ -83,6 +83,7 @@ int main(int argc, char **argv) {
     pgpt_file *saved_file = NULL;
     pgpt_saved *saved = NULL;
     void *saved_memory = NULL;
+    pgpt_saved_info info = {.metadata = "{}", .metadata_length = 2};
     size_t capacity, count, new_tokens = 0;
     uint32_t *tokens;
     if (prompt != NULL) {
@@ -98,7 +99,6 @@ int main(int argc, char **argv) {
         saved_memory = allocate(pgpt_saved_size());
         check(pgpt_saved_open(model, pgpt_file_bytes(saved_file), pgpt_file_length(saved_file),
                               saved_memory, pgpt_saved_size(), &saved, &error));
-        pgpt_saved_info info;
         check(pgpt_saved_get_info(saved, &info, sizeof info, &error));
         capacity = info.count;
         new_tokens = info.new_tokens;
@@ -134,8 +134,8 @@ int main(int argc, char **argv) {
                             .count = count + sequence.count,
                             .new_tokens = new_tokens + sequence.count,
                             .seed = options.seed,
-                            .metadata = "{}",
-                            .metadata_length = 2};
+                            .metadata = info.metadata,
+                            .metadata_length = info.metadata_length};
     if (sequence.stop_reason == PGPT_STOP_END_OF_TEXT)
         fputs("the model has ended the text: it is not saved\n", stderr);
     else

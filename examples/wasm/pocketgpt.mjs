@@ -6,12 +6,20 @@ const CACHES = ["f32", "f16", "q8"];
 export class Model {
   #exports;
   #write = () => true;
+  #busy = false;
+  #thrown = null;
 
   static async open(wasm, file) {
     const model = new Model();
     const text = (start, length) => {
-      const piece = new TextDecoder().decode(model.#bytes(start, length));
-      return model.#write(piece) === false ? 0 : 1;
+      const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+      // An exception must not pass through the module, which would never return from its call.
+      try {
+        return model.#write(decoder.decode(model.#bytes(start, length))) === false ? 0 : 1;
+      } catch (error) {
+        model.#thrown ??= { error };
+        return 0;
+      }
     };
     const { instance } = await WebAssembly.instantiate(wasm, { pocketgpt: { text } });
     model.#exports = instance.exports;
@@ -23,27 +31,38 @@ export class Model {
 
   /** Text that follows the prompt; `write` gets it piece by piece and ends it by returning false. */
   generate(prompt, { maxNewTokens = 50, seed = 0, write = () => true } = {}) {
+    if (this.#busy) throw new Error("the model is writing: call it when generate has returned");
     let text = "";
     this.#write = (piece) => {
       text += piece;
       return write(piece);
     };
     const length = this.#input(new TextEncoder().encode(prompt));
-    this.#done(this.#exports.generate(length, maxNewTokens, BigInt(seed)));
+    this.#busy = true;
+    this.#thrown = null;
+    try {
+      this.#done(this.#exports.generate(length, maxNewTokens, BigInt(seed)));
+    } finally {
+      this.#busy = false;
+    }
+    if (this.#thrown) throw this.#thrown.error;
     return text;
   }
 
   /** Logits behind each of the ids, one row after the other; the last `oneByOne` are read singly. */
   logits(ids, { kv = "f32", oneByOne = 0 } = {}) {
+    if (this.#busy) throw new Error("the model is writing: call it when generate has returned");
     this.#input(new Uint8Array(Uint32Array.from(ids).buffer));
     const together = ids.length - oneByOne;
     const count = this.#done(this.#exports.feed(together, oneByOne, CACHES.indexOf(kv)));
-    return new Float32Array(this.#exports.memory.buffer, this.#exports.logits(), count).slice();
+    const start = this.#exports.logits() >>> 0;
+    return new Float32Array(this.#exports.memory.buffer, start, count).slice();
   }
 
-  // The memory's buffer is another one after it has grown, so it is asked for each time.
+  // The memory's buffer is another one after it has grown, so it is asked for each time. Addresses
+  // come as signed numbers.
   #bytes(start, length) {
-    return new Uint8Array(this.#exports.memory.buffer, start, length);
+    return new Uint8Array(this.#exports.memory.buffer, start >>> 0, length);
   }
 
   #input(bytes) {

@@ -109,13 +109,14 @@ fn a_broken_pipe_ends_quietly() {
 #[test]
 fn an_interrupt_removes_what_was_begun() {
     let folder = tempfile::tempdir().unwrap();
-    let child = program()
+    let mut child = program()
         .args(["synth", "--preset", "gpt2-xl", "-o", "."])
         .current_dir(folder.path())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     while names(folder.path()).is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before there was a file");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -131,7 +132,7 @@ fn an_interrupt_removes_what_was_begun() {
 fn an_interrupt_ends_calibration() {
     let folder = tempfile::tempdir().unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/model");
-    let child = program()
+    let mut child = program()
         .args(["convert", model.to_str().unwrap(), "-o", "q4.pgpt", "--to", "q4"])
         .args(["--calibration-tokens", "4096"])
         .current_dir(folder.path())
@@ -139,6 +140,7 @@ fn an_interrupt_ends_calibration() {
         .spawn()
         .unwrap();
     while names(folder.path()).is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before there was a file");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();

@@ -3,7 +3,8 @@
 //!
 //! A module has one model: its file is written where [`file_memory`] says, then [`open`] proves it.
 //! Texts and token ids go in through [`input`]; text comes out in pieces, through the imported
-//! function `text`. What can fail returns a negative number then, and leaves a message.
+//! function `text`. What is wrong returns a negative number then, and leaves a message; where
+//! memory runs out the module traps, and must be made anew.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -44,6 +45,8 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::default();
 }
 
+const MORE_THAN_GIVEN: &str = "more than was put in with input";
+
 impl State {
     fn model(&self) -> Result<Gpt2<'static>, Box<dyn Error>> {
         Ok(self.model.ok_or("no model is open")?)
@@ -80,7 +83,8 @@ pub extern "C" fn open() -> i32 {
     run(|state| {
         // For as long as the module lives: the model borrows it.
         let file: &'static [u8] = bytemuck::cast_slice(std::mem::take(&mut state.file).leak());
-        let model = Gpt2::new(WeightFile::new(&file[..state.file_len])?, Kernels::best());
+        let file = file.get(..state.file_len).ok_or("no file was written")?;
+        let model = Gpt2::new(WeightFile::new(file)?, Kernels::best());
         state.model = Some(model);
         Ok(model.config().vocab_size as usize)
     })
@@ -109,7 +113,8 @@ pub extern "C" fn generate(len: usize, max_new_tokens: usize, seed: u64) -> i32 
         let model = state.model()?;
         let config = *model.config();
         let tokenizer = model.file().tokenizer()?.ok_or("the file has no tokenizer")?;
-        let prompt = std::str::from_utf8(&bytemuck::cast_slice(&state.input)[..len])?;
+        let prompt = bytemuck::cast_slice(&state.input).get(..len).ok_or(MORE_THAN_GIVEN)?;
+        let prompt = std::str::from_utf8(prompt)?;
         let prompt = tokenizer.encode_to_vec(prompt);
 
         let sampling =
@@ -133,7 +138,7 @@ pub extern "C" fn generate(len: usize, max_new_tokens: usize, seed: u64) -> i32 
             count += 1;
             let mut wanted = true;
             let bytes = tokenizer.token_bytes(token).unwrap_or_default();
-            stream.push(bytes, |piece| wanted = text(piece.as_ptr(), piece.len()) != 0);
+            stream.push(bytes, |piece| wanted &= text(piece.as_ptr(), piece.len()) != 0);
             if wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         stream.finish(|piece| _ = text(piece.as_ptr(), piece.len()));
@@ -149,7 +154,9 @@ pub extern "C" fn feed(together: usize, one_by_one: usize, kv: usize) -> i32 {
         let model = state.model()?;
         let kv = *[KvType::F32, KvType::F16, KvType::Q8].get(kv).ok_or("no such cache type")?;
         let ids: &[u32] = bytemuck::cast_slice(&state.input);
-        let (first, rest) = ids[..together + one_by_one].split_at(together);
+        let count = together.checked_add(one_by_one);
+        let ids = count.and_then(|count| ids.get(..count)).ok_or(MORE_THAN_GIVEN)?;
+        let (first, rest) = ids.split_at(together);
 
         let options = SessionOptions { kv, logit_rows: 5, ..SessionOptions::new(model.config()) };
         let mut memory = vec![Line::ZERO; Plan::new(model.config(), &options)?.lines()];

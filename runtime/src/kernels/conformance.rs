@@ -143,7 +143,7 @@ fn matrix_products() {
             let records = &bytemuck::cast_slice(&lines)[..records.len()];
             // Wide rows are taken in pieces, many tokens in parts.
             let ms: &[usize] =
-                if cols < 800 { &[1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17] } else { &[6, 10, 53] };
+                if cols < 800 { &[1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17] } else { &[6, 10, 53, 71] };
             for &m in ms {
                 let x = n.floats(m * cols);
                 let spec = matmul(specification(), &x, m, encoding, records);

@@ -3,8 +3,8 @@
 use core::fmt::{Arguments, Write};
 
 /// A call of Arm's semihosting.
-fn call(operation: usize, argument: usize) {
-    // SAFETY: the debugger that this calls reads what the argument points to, if it is a pointer.
+fn call(operation: usize, argument: *const ()) {
+    // SAFETY: the debugger that this calls reads what the argument points to.
     #[cfg(target_arch = "aarch64")]
     unsafe {
         core::arch::asm!("hlt #0xf000", inout("x0") operation => _, in("x1") argument)
@@ -31,7 +31,7 @@ pub fn note(text: Arguments<'_>) {
     let mut line = Line([0; 80], 0);
     // SYS_WRITE0 takes a text that ends with NUL; one that does not fit is left out.
     if write!(line, "{text}\n\0").is_ok() {
-        call(0x04, (&raw const line.0).addr());
+        call(0x04, (&raw const line.0).cast());
     }
 }
 
@@ -40,6 +40,6 @@ pub fn end(ok: bool) -> ! {
     let application_exit = 0x20026_usize;
     let block = [application_exit, usize::from(!ok)];
     loop {
-        call(0x20, (&raw const block).addr());
+        call(0x20, (&raw const block).cast());
     }
 }
