@@ -17,22 +17,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # rustup's compiler does if it has the targets. Else core is built from Debian's source of it.
-has_targets() {
-    for name in x86_64-unknown-none aarch64-unknown-none thumbv7em-none-eabihf; do
-        ls "$1/lib/rustlib/$name/lib/"libcore-*.rlib >/dev/null 2>&1 || return 1
-    done
-}
-host_rustc=${RUSTC:-rustc}
-sysroot=$("$host_rustc" --print sysroot)
+. ci/rust-target.sh
 build_std=
-if ! has_targets "$sysroot"; then
-    if [ ! -e /usr/lib/rustlib/src/rust/library/core ]; then
-        apt-get -qq update
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-            rustc-web rust-web-src >/dev/null
-    fi
-    build_std=-Zbuild-std=core
-fi
+for name in x86_64-unknown-none aarch64-unknown-none thumbv7em-none-eabihf; do
+    has_rust_target "$name" || build_std=-Zbuild-std=core
+done
+[ -z "$build_std" ] || install_std_source
+sysroot=$("${RUSTC:-rustc}" --print sysroot)
 linker=$(find "$sysroot/lib/rustlib" -name rust-lld | head -n 1)
 [ -n "$linker" ] || { echo "bare: $sysroot has no rust-lld"; exit 1; }
 

@@ -11,6 +11,15 @@ has_rust_target() {
     ls "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/$1/lib/"libcore-*.rlib >/dev/null 2>&1
 }
 
+# Debian's compiler and its source of the standard library.
+install_std_source() {
+    if [ ! -e /usr/lib/rustlib/src/rust/library/core ]; then
+        apt-get -qq update
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+            rustc-web rust-web-src >/dev/null
+    fi
+}
+
 rust_target() {
     BUILD_STD=
     if has_rust_target "$1"; then
@@ -20,11 +29,7 @@ rust_target() {
         has_rust_target "$1"; then
         return
     fi
-    if [ ! -e /usr/lib/rustlib/src/rust/library/core ]; then
-        apt-get -qq update
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-            rustc-web rust-web-src >/dev/null
-    fi
+    install_std_source
     export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
     BUILD_STD=-Zbuild-std=$2
 }

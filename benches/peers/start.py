@@ -9,6 +9,12 @@ HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 
 
+def go_on(python: Path, module: str, **variables: str) -> None:
+    """In place of this program, with its arguments."""
+    variables = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    os.execve(python, [str(python), "-m", module, *sys.argv[1:]], variables)
+
+
 def start(module: str) -> None:
     """`--venv` or `PEERS_VENV` name an environment that is there; without one it is made."""
     from peers import environment
@@ -26,5 +32,4 @@ def start(module: str) -> None:
             python = found.python
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
-    variables = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"}
-    os.execve(python, [str(python), "-m", module, *arguments], variables)
+    go_on(python, module)

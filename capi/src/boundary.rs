@@ -3,6 +3,8 @@
 use core::ffi::{CStr, c_char};
 use core::ptr::NonNull;
 
+use pocketgpt_runtime::tokenizer::CapacityError;
+
 use crate::error::{Failure, pgpt_error, pgpt_status};
 
 /// Runs the body of a function and tells how it ended, in `error` as well unless it is NULL.
@@ -53,6 +55,21 @@ impl<T> Out<T> {
     pub(crate) fn write(&mut self, value: T) {
         // SAFETY: `new`'s promise.
         unsafe { self.0.write(value) };
+    }
+}
+
+impl Out<usize> {
+    /// The number of things that were copied, of the `needed` ones for which there was room for
+    /// `capacity`.
+    ///
+    /// # Errors
+    /// If that was not enough.
+    pub(crate) fn copied(mut self, needed: usize, capacity: usize) -> Result<(), Failure> {
+        self.write(needed.min(capacity));
+        if needed > capacity {
+            return Err(CapacityError::Output { needed, given: capacity }.into());
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,6 @@ use core::ffi::{c_char, c_int, c_void};
 
 use pocketgpt_runtime::saved::{MAX_METADATA_LEN, SavedSession, SavedText};
 use pocketgpt_runtime::session::Session;
-use pocketgpt_runtime::tokenizer::CapacityError;
 
 use crate::boundary::{Out, array, array_mut, exclusive, fill, guard, shared, sized, text};
 use crate::error::{Failure, pgpt_error, pgpt_status};
@@ -233,17 +232,13 @@ pub unsafe extern "C" fn pgpt_saved_tokens(
     // SAFETY: the contract of all functions.
     unsafe {
         guard(error, || {
-            let mut count = Out::new(count, "count")?;
+            let count = Out::new(count, "count")?;
             let found = shared(saved, "saved")?.saved.tokens();
             let (needed, tokens) = (found.len(), array_mut(tokens, capacity, "tokens")?);
             for (place, token) in tokens.iter_mut().zip(found) {
                 *place = token;
             }
-            count.write(needed.min(capacity));
-            if needed > capacity {
-                return Err(CapacityError::Output { needed, given: capacity }.into());
-            }
-            Ok(())
+            count.copied(needed, capacity)
         })
     }
 }

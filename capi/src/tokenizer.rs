@@ -60,7 +60,7 @@ pub unsafe extern "C" fn pgpt_tokenize(
     // SAFETY: the contract of all functions.
     unsafe {
         guard(error, || {
-            let mut count = Out::new(count, "count")?;
+            let count = Out::new(count, "count")?;
             let tokenizer = shared(model, "model")?.tokenizer()?;
             let text = self::text(text, length, "text")?;
             let special = match special {
@@ -80,11 +80,7 @@ pub unsafe extern "C" fn pgpt_tokenize(
                 needed += 1;
                 Ok::<(), CapacityError>(())
             })?;
-            count.write(needed.min(capacity));
-            if needed > capacity {
-                return Err(CapacityError::Output { needed, given: capacity }.into());
-            }
-            Ok(())
+            count.copied(needed, capacity)
         })
     }
 }

@@ -64,6 +64,11 @@ assert.equal(text, readFileSync(join(folder, "text"), "utf8"));
 let pieces = 0;
 model.generate(PROMPT, { write: () => ++pieces < 3 });
 assert.equal(pieces, 3);
+// What write throws comes out of generate, as does a call from inside; the model goes on.
+const refuse = () => { throw new RangeError("no more"); };
+assert.throws(() => model.generate(PROMPT, { write: refuse }), RangeError);
+assert.throws(() => model.generate(PROMPT, { write: () => model.logits([1]) }), /is writing/);
+assert.equal(PROMPT + model.generate(PROMPT, { seed: 1, maxNewTokens: 40 }) + "\n", text);
 assert.throws(() => model.logits([model.vocabSize]), /vocabulary/);
 await assert.rejects(Model.open(wasm, new Uint8Array(200)), /magic|\.pgpt/i);
 

@@ -31,13 +31,12 @@ export class Model {
 
   /** Text that follows the prompt; `write` gets it piece by piece and ends it by returning false. */
   generate(prompt, { maxNewTokens = 50, seed = 0, write = () => true } = {}) {
-    if (this.#busy) throw new Error("the model is writing: call it when generate has returned");
+    const length = this.#input(new TextEncoder().encode(prompt));
     let text = "";
     this.#write = (piece) => {
       text += piece;
       return write(piece);
     };
-    const length = this.#input(new TextEncoder().encode(prompt));
     this.#busy = true;
     this.#thrown = null;
     try {
@@ -51,7 +50,6 @@ export class Model {
 
   /** Logits behind each of the ids, one row after the other; the last `oneByOne` are read singly. */
   logits(ids, { kv = "f32", oneByOne = 0 } = {}) {
-    if (this.#busy) throw new Error("the model is writing: call it when generate has returned");
     this.#input(new Uint8Array(Uint32Array.from(ids).buffer));
     const together = ids.length - oneByOne;
     const count = this.#done(this.#exports.feed(together, oneByOne, CACHES.indexOf(kv)));
@@ -65,7 +63,9 @@ export class Model {
     return new Uint8Array(this.#exports.memory.buffer, start >>> 0, length);
   }
 
+  // What every call begins with.
   #input(bytes) {
+    if (this.#busy) throw new Error("the model is writing: call it when generate has returned");
     this.#bytes(this.#exports.input(bytes.length), bytes.length).set(bytes);
     return bytes.length;
   }

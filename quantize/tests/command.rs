@@ -108,37 +108,29 @@ fn a_broken_pipe_ends_quietly() {
 #[cfg(unix)]
 #[test]
 fn an_interrupt_removes_what_was_begun() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut child = program()
-        .args(["synth", "--preset", "gpt2-xl", "-o", "."])
-        .current_dir(folder.path())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    while names(folder.path()).is_empty() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before there was a file");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "error: interrupted\n");
-    assert_eq!(names(folder.path()), Vec::<String>::new());
+    interrupt_when_begun(&["synth", "--preset", "gpt2-xl", "-o", "."]);
 }
 
 #[cfg(unix)]
 #[test]
 fn an_interrupt_ends_calibration() {
-    let folder = tempfile::tempdir().unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/model");
-    let mut child = program()
-        .args(["convert", model.to_str().unwrap(), "-o", "q4.pgpt", "--to", "q4"])
-        .args(["--calibration-tokens", "4096"])
-        .current_dir(folder.path())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let model = model.to_str().unwrap();
+    interrupt_when_begun(
+        &[
+            ["convert", model, "-o", "q4.pgpt", "--to", "q4"].as_slice(),
+            &["--calibration-tokens", "4096"],
+        ]
+        .concat(),
+    );
+}
+
+/// Ctrl-C as soon as there is a file: the program says so, and leaves nothing.
+#[cfg(unix)]
+fn interrupt_when_begun(args: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child =
+        program().args(args).current_dir(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
     while names(folder.path()).is_empty() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before there was a file");
         std::thread::sleep(std::time::Duration::from_millis(5));

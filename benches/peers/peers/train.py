@@ -14,13 +14,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .documents import END, ids_of
+from .options import REPOSITORY
+
 if TYPE_CHECKING:
     import numpy as np
 
-ROOT = Path(__file__).resolve().parents[3]
-TOKENIZER = ROOT / "examples" / "model"
+TOKENIZER = REPOSITORY / "examples" / "model"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json")
-END = "<|endoftext|>"
 # Folders that are not the library's own prose and code.
 SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__", "lib2to3"}
 # One file in so many is kept for each of valid.txt and calibration.txt.
@@ -68,18 +69,6 @@ def write_texts(folder: Path) -> dict[str, str]:
     for name, text in result.items():
         (folder / f"{name}.txt").write_text(text, encoding="utf-8")
     return result
-
-
-def ids_of(text: str) -> "np.ndarray":
-    import numpy as np
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
-    end = tokenizer.token_to_id(END)
-    ids: list[int] = []
-    for encoded in tokenizer.encode_batch([part.strip("\n") for part in text.split(END)]):
-        ids += [end, *encoded.ids]
-    return np.array(ids, np.int64)
 
 
 def train(options: argparse.Namespace, ids: "np.ndarray") -> dict[str, float]:
@@ -152,9 +141,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
+    import numpy as np
+
     options.output.mkdir(parents=True, exist_ok=True)
     texts = write_texts(options.output)
-    ids = ids_of(texts["train"])
+    ids = np.array(ids_of(TOKENIZER, texts["train"]), np.int64)
     print(f"{len(ids)} tokens of text", flush=True)
     for name in TOKENIZER_FILES:
         shutil.copy(TOKENIZER / name, options.output / name)

@@ -272,9 +272,8 @@ mod tests {
     #[test]
     fn integers_are_those_of_gptq() {
         let n = 80;
-        let h = moments(n);
+        let mut h = moments(n);
         let feedback = Factor::new(&h, n, n, 0.01).feedback();
-        let mut h = h;
         let mean = (0..n).map(|i| h[i * n + i]).sum::<f64>() / n as f64;
         (0..n).for_each(|i| h[i * n + i] += 0.01 * mean);
         let weights = lanes(5, n);

@@ -181,8 +181,14 @@ impl Linear<'_, '_> {
         matches!(self.weight.entry.encoding, Encoding::Q8 | Encoding::Q4)
     }
 
+    /// Fills the rows of these buffers from `x`.
     fn prepare(&self, buffers: &mut LhsBuffers<'_>, x: &[f32]) {
         buffers.prepare(self.kernels, x, self.norm, self.is_quantized());
+    }
+
+    /// The rows that were prepared from `x`.
+    fn lhs<'l>(&self, buffers: &'l LhsBuffers<'_>, x: &'l [f32]) -> Lhs<'l> {
+        buffers.lhs(x, self.norm.is_some(), self.is_quantized())
     }
 
     /// The product with some records of the matrix, and what is to be done with it.
@@ -225,7 +231,7 @@ impl Linear<'_, '_> {
         });
         scatter(par, parts, |(mut buffers, x, mut target)| {
             self.prepare(&mut buffers, x);
-            let lhs = buffers.lhs(x, self.norm.is_some(), self.is_quantized());
+            let lhs = self.lhs(&buffers, x);
             self.multiply(&lhs, 0..tile::blocks(self.rows()), &mut target, finish);
         });
     }
@@ -254,7 +260,7 @@ impl Linear<'_, '_> {
                 return;
             }
             self.prepare(&mut buffers, x);
-            let lhs = buffers.lhs(x, self.norm.is_some(), self.is_quantized());
+            let lhs = self.lhs(&buffers, x);
             self.multiply(&lhs, blocks, &mut target, finish);
         });
     }
@@ -280,7 +286,7 @@ impl Linear<'_, '_> {
             });
             scatter(par, parts, |(mut mine, x)| self.prepare(&mut mine, x));
         }
-        let lhs = all.lhs(x, self.norm.is_some(), self.is_quantized());
+        let lhs = self.lhs(&all, x);
         let mut rest = Some(target);
         let parts = (0..par.threads()).map(|thread| {
             let blocks = share(tile::blocks(self.rows()), par.threads(), thread);

@@ -8,9 +8,9 @@
 //! - a *panel* is the activations and scales of six tokens, packed once for all rows;
 //! - a record is *unpacked*, nibbles to bytes and block scales to f32, once for all panels.
 //!
-//! Both are on the stack, 73 KB with `sdot`, 79 KB with `smmla`: [`GROUPS`] groups at a time for [`PANELS`] panels. Of those one
-//! and half a record are in use at a time; the others are read one after another. Sums of earlier
-//! groups wait in `dst`.
+//! Both are on the stack, 73 KB with `sdot`, 79 KB with `smmla`: [`GROUPS`] groups at a time for
+//! [`PANELS`] panels. Of those one and half a record are in use at a time; the others are read one
+//! after another. Sums of earlier groups wait in `dst`.
 
 use core::arch::aarch64::*;
 use core::ops::Range;

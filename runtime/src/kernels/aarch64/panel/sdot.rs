@@ -128,8 +128,8 @@ macro_rules! groups {
 
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn add<const TIMES_16: bool>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
-    panel_loop!(TIMES_16, panel, rows, sums, groups)
+fn add<G: Group>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
+    panel_loop!(G::TIMES_16, panel, rows, sums, groups)
 }
 
 impl Form for Sdot {
@@ -176,13 +176,7 @@ impl Form for Sdot {
     #[inline(always)]
     fn add<G: Group>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
         // SAFETY: (1) called from functions with these target features only.
-        unsafe {
-            if G::TIMES_16 {
-                add::<true>(panel, rows, sums)
-            } else {
-                add::<false>(panel, rows, sums)
-            }
-        }
+        unsafe { add::<G>(panel, rows, sums) }
     }
 
     #[inline(always)]

@@ -122,8 +122,8 @@ macro_rules! groups {
 
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-fn add<const TIMES_16: bool>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
-    panel_loop!(TIMES_16, panel, rows, sums, groups)
+fn add<G: Group>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
+    panel_loop!(G::TIMES_16, panel, rows, sums, groups)
 }
 
 /// The first halves of two registers, and their second halves.
@@ -181,13 +181,7 @@ impl Form for Smmla {
     #[inline(always)]
     fn add<G: Group>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
         // SAFETY: (1) called from functions with these target features only.
-        unsafe {
-            if G::TIMES_16 {
-                add::<true>(panel, rows, sums)
-            } else {
-                add::<false>(panel, rows, sums)
-            }
-        }
+        unsafe { add::<G>(panel, rows, sums) }
     }
 
     #[inline(always)]
