@@ -625,6 +625,10 @@ static void saved_sessions(void) {
            pgpt_saved_tokens(saved, NULL, 16, &count, &error));
     THAT(pgpt_saved_tokens(saved, again, 2, &count, &error) == PGPT_ERROR_MEMORY);
     THAT(error.needed == info.count && count == 2);
+    /* One too few, and exactly enough. */
+    THAT(pgpt_saved_tokens(saved, again, info.count - 1, &count, &error) == PGPT_ERROR_MEMORY);
+    THAT(error.needed == info.count && count == info.count - 1);
+    OK(pgpt_saved_tokens(saved, again, info.count, &count, &error));
     OK(pgpt_saved_tokens(saved, again, 16, &count, &error));
     THAT(count == info.count && memcmp(again, text, count * sizeof *text) == 0);
 
