@@ -9,6 +9,7 @@ use core::arch::x86_64::*;
 use super::{Avx2, broadcast, dot_signed, load, load_scales};
 use crate::format::Encoding;
 use crate::kernels::generic::Lanes;
+use crate::kernels::x86_64::ahead;
 use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
 use crate::kernels::x86_64::transpose_4x8;
 use crate::kernels::{Columns, QuantLhs};
@@ -398,6 +399,7 @@ fn one_token<G: Group, const N: usize>(
     let (scales, sums) = (&lhs.scales[range.clone()], &lhs.sums[range]);
     let outs = dst.row_mut(t).as_chunks_mut::<ROWS>().0;
     let mut scratch = [[0.0f32; ROWS]; N];
+    let ask_ahead = ahead::is_needed();
 
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
     for (record, out) in records.zip(outs) {
@@ -416,6 +418,9 @@ fn one_token<G: Group, const N: usize>(
                 let weights = weights[first * G::BYTES..].chunks_exact(G::BYTES);
                 let groups = weights.zip(&q[first..]).zip(&sums[first..]);
                 for (((w, q), &sum), scale) in groups.zip(&scratch[..block_scales.len()]) {
+                    if ask_ahead {
+                        ahead::ask(w);
+                    }
                     let dot = G::dot(w, q, sum);
                     let dot = [_mm256_cvtepi32_ps(dot[0]), _mm256_cvtepi32_ps(dot[1])];
                     acc = Avx2(()).fma(dot, Avx2(()).load(scale), acc);

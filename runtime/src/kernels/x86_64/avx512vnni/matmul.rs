@@ -8,6 +8,7 @@ use core::arch::x86_64::*;
 
 use super::{broadcast, load, load_ps, load_scales};
 use crate::format::Encoding;
+use crate::kernels::x86_64::ahead;
 use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
 use crate::kernels::x86_64::transpose_8x8;
 use crate::kernels::{Columns, QuantLhs};
@@ -242,6 +243,7 @@ fn one_token<G: Group, const N: usize>(
     let (scales, sums) = (&lhs.scales[range.clone()], &lhs.sums[range]);
     let outs = dst.row_mut(t).as_chunks_mut::<ROWS>().0;
     let mut scratch = [[0.0f32; ROWS]; N];
+    let ask_ahead = ahead::is_needed();
 
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
     for (record, out) in records.zip(outs) {
@@ -261,6 +263,9 @@ fn one_token<G: Group, const N: usize>(
                 let weights = weights[first * G::BYTES..].chunks_exact(G::BYTES);
                 let groups = weights.zip(&q[first..]).zip(&sums[first..]);
                 for (((w, q), sum), scale) in groups.zip(&scratch[..block_scales.len()]) {
+                    if ask_ahead {
+                        ahead::ask(w);
+                    }
                     let dot = if N <= 32 {
                         G::dot_of_short_row(w, q)
                     } else {
