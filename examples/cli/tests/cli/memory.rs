@@ -2,10 +2,12 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::run::{MODEL, run};
+use crate::run::{MODEL, command, run};
 
 /// What a run had in memory at most, less what was planned: the program, its libraries and stacks.
 #[track_caller]
@@ -36,5 +38,59 @@ fn what_runs_take_is_planned() {
     ] {
         let other = unplanned(model, &[&["-n", "600"], options].concat());
         assert!((plain - other).abs() < 2 << 20, "{options:?}: {plain} and {other}");
+    }
+}
+
+/// Bytes in memory, at the moment, that no file stands behind: heap, stacks, and what was written
+/// to of the program itself.
+fn anonymous_bytes(process: u32) -> i64 {
+    let maps = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
+    let line = maps.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<i64>().unwrap() << 10
+}
+
+/// What a run has taken from the system when all of the context is used, less what is planned
+/// beside the weights, which are mapped.
+#[track_caller]
+fn unplanned_anonymous(model: &str, options: &[&str]) -> i64 {
+    let plan = run(&[&["plan", "--json", "-m", model], options].concat()).json();
+    let bytes = |key: &str| plan[key].as_i64().unwrap();
+    let planned = bytes("total_bytes") - bytes("weights_bytes");
+    let interactive = ["interactive", "--json", "--ignore-eos", "-m", model, "-n", "600"];
+    let mut program = command(&[&interactive, options].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = program.stdin.take().unwrap();
+    writeln!(stdin, "{}", "The fox and the crow. ".repeat(60)).unwrap();
+    let mut answer = String::new();
+    BufReader::new(program.stdout.take().unwrap()).read_line(&mut answer).unwrap();
+    let report: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(report["stop_reason"], "context_full");
+    // It waits for the next line with all that it has.
+    let taken = anonymous_bytes(program.id());
+    drop(stdin);
+    assert!(program.wait().unwrap().success());
+    taken - planned
+}
+
+#[test]
+fn what_is_taken_from_the_system_is_planned_within_two_megabytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.pgpt");
+    fs::write(&path, MODEL).unwrap();
+    let model = path.to_str().unwrap();
+    for options in [
+        &[][..],
+        &["--kv", "f32"],
+        &["--kv", "f16", "--batch", "16", "-t", "1"],
+        &["--batch", "400", "-t", "4", "--strategy", "greedy"],
+    ] {
+        let unplanned = unplanned_anonymous(model, options);
+        // Less, where buffers are larger than what this text takes of them: a page that nobody
+        // has written to is not there.
+        assert!((-4 << 20..2 << 20).contains(&unplanned), "{options:?}: {unplanned}");
     }
 }
