@@ -37,12 +37,16 @@ class Models:
     def synthesize(self, target: Path) -> None:
         run(self.quantize, "synth", "--preset", "gpt2", "--quiet", "-o", target)
 
-    def pgpt(self, encoding: str) -> Path:
-        path = self.folder / f"{encoding}.pgpt"
+    def pgpt(self, recipe: str) -> Path:
+        """An encoding, or with one for the head as well: "q4 head q4"."""
+        encoding, _, head = recipe.partition(" head ")
+        path = self.folder / f"{recipe.replace(' ', '-')}.pgpt"
         if not path.exists() or path.stat().st_mtime < self.quantize.stat().st_mtime:
             note(f"converting to {path.name}")
             # Speed does not depend on how weights are rounded; plain rounding takes seconds.
-            options = "--to", encoding, "--method", "rtn", "--quiet"
+            options = ["--to", encoding, "--method", "rtn", "--quiet"]
+            if head:
+                options += ["--head", head]
             run(self.quantize, "convert", self.checkpoint, "-o", path, *options)
         return path
 

@@ -125,6 +125,16 @@ class Workshop:
                 self.onnxruntime("int4", threads, work),
             ],
         )
+        # Calibrated, this file still loses less than the peers' (see benches/peers/loss).
+        yield Comparison(
+            "decode",
+            f"decode, 4 bits and the head as well, {count(threads)}",
+            [
+                self.ours("q4 head q4", threads, shallow),
+                *self.llamas("Q4_0", threads, shallow),
+                *self.llamas("Q4_K_M", threads, shallow),
+            ],
+        )
         yield Comparison(
             "decode",
             f"decode, 8 bits, {count(threads)}",
