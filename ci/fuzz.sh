@@ -49,19 +49,37 @@ trap 'rm -rf "$work"' EXIT
 corpus=${FUZZ_CORPUS:-$work/corpus}
 "$bin/seeds" "$work/seeds"
 export ASAN_OPTIONS=detect_odr_violation=0:allocator_may_return_null=1:detect_leaks=0
-for target in $targets; do
-    mkdir -p "$corpus/$target" "$work/found" "fuzz/regressions/$target"
+fuzz() {
+    target=$1
+    found=$work/found/$target
+    mkdir -p "$corpus/$target" "$found" "fuzz/regressions/$target"
     if ! "$bin/$target" -max_total_time="$seconds" -max_len=65536 -len_control=0 -timeout=25 \
-        -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$work/found/" \
-        "$corpus/$target" "$work/seeds/$target" "fuzz/regressions/$target" >"$work/log" 2>&1; then
-        tail -n 60 "$work/log"
-        for input in "$work"/found/*; do
+        -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$found/" \
+        "$corpus/$target" "$work/seeds/$target" "fuzz/regressions/$target" >"$work/$target.log" 2>&1; then
+        tail -n 60 "$work/$target.log"
+        for input in "$found"/*; do
             echo "fuzz: $target fails on this input (base64):"
             base64 "$input" | head -c 200000
         done
-        exit 1
+        return 1
     fi
-    executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/log")
-    covered=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$work/log" | tail -n 1)
+    executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target.log")
+    covered=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$work/$target.log" | tail -n 1)
     echo "fuzz: $target: $executed inputs, $covered edges, nothing found"
+}
+
+# Two at a time: one each for the CPUs of a small machine.
+first=
+for target in $targets; do
+    if [ -z "$first" ]; then
+        fuzz "$target" &
+        first=$!
+    else
+        fuzz "$target" &
+        second=$!
+        wait "$first"
+        wait "$second"
+        first=
+    fi
 done
+[ -z "$first" ] || wait "$first"

@@ -21,6 +21,17 @@ def name() -> str:
     return platform.machine()
 
 
+def family() -> str:
+    """Family and model, where there are such numbers: a virtual machine's name may hide them."""
+    fields = dict(
+        (key.strip(), value.strip())
+        for key, _, value in (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+    )
+    if "cpu family" not in fields:
+        return ""
+    return f" (family {fields['cpu family']}, model {fields['model']})"
+
+
 def has(feature: str) -> bool:
     """Whether the system lists it among the flags of an x86-64 CPU."""
     return re.search(rf"^flags\b.*\b{feature}\b", Path("/proc/cpuinfo").read_text(), re.M) is not None

@@ -43,7 +43,7 @@ def description(built: bool) -> dict[str, str]:
     """`built`: whether our programs are those of this repository, not some given by option."""
     commit = f"commit {first_line('git', 'describe', '--always', '--dirty')}"
     return {
-        "CPU": f"{cpu.name()}, {os.cpu_count()} CPUs{caches()}",
+        "CPU": f"{cpu.name()}{cpu.family()}, {os.cpu_count()} CPUs{caches()}",
         "memory": memory(),
         "system": system(),
         "compilers": f"{first_line('cc', '--version')}; {first_line('rustc', '--version')}",
