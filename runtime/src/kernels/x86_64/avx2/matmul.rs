@@ -404,6 +404,9 @@ fn one_token<G: Group, const N: usize>(
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
     for (record, out) in records.zip(outs) {
         let (head, weights) = record.split_at(tile::weights_offset(groups));
+        if ask_ahead {
+            ahead::ask(head);
+        }
         let (row_scales, block_scales) = head.split_at(tile::ROW_SCALES_BYTES);
         let block_scales = &block_scales.as_chunks::<ROWS>().0[..groups];
         // SAFETY: (1) called from functions with these target features only.
