@@ -15,7 +15,8 @@ use pocketgpt_runtime::memory::Line;
 use pocketgpt_runtime::quant::tile::{self, GROUP, ROWS};
 use pocketgpt_runtime::roofline::Memory;
 
-const ENCODINGS: [Encoding; 4] = [Encoding::Q4, Encoding::Q8, Encoding::F16, Encoding::F32];
+const ENCODINGS: [Encoding; 5] =
+    [Encoding::Q3, Encoding::Q4, Encoding::Q8, Encoding::F16, Encoding::F32];
 /// `n_embd` of the 124M shape.
 const COLS: usize = 768;
 /// Weights that no cache holds, and weights that L2 holds.
@@ -38,7 +39,7 @@ fn records(encoding: Encoding, bytes: usize) -> Vec<Line> {
             Encoding::F16 => record.iter_mut().enumerate().for_each(|(i, b)| {
                 *b = if i % 2 == 0 { i as u8 } else { 0x2c };
             }),
-            Encoding::Q8 | Encoding::Q4 => {
+            Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => {
                 record.iter_mut().enumerate().for_each(|(i, b)| *b = (i * 37 % 127) as u8);
                 let scales: &[u8] = bytemuck::cast_slice(&[0.01f32; ROWS]);
                 record[..tile::ROW_SCALES_BYTES].copy_from_slice(scales);
@@ -69,7 +70,7 @@ impl Input {
         let m = self.m;
         match encoding {
             Encoding::F32 | Encoding::F16 => Lhs::Float(FloatLhs { x: &self.x, m, cols: COLS }),
-            Encoding::Q8 | Encoding::Q4 => Lhs::Quant(QuantLhs {
+            Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => Lhs::Quant(QuantLhs {
                 q: &self.q,
                 scales: &self.scales,
                 sums: &self.sums,

@@ -17,7 +17,7 @@ use pocketgpt_runtime::workspace::{Plan, SessionOptions};
 
 /// How keys and values are kept unless a bench says otherwise: as exactly as the weights are.
 fn default_kv(encoding: Encoding) -> KvType {
-    let quantized = matches!(encoding, Encoding::Q8 | Encoding::Q4);
+    let quantized = encoding.is_quantized();
     if quantized { KvType::Q8 } else { KvType::F32 }
 }
 

@@ -8,10 +8,10 @@
 golden_files() (
     cargo build --quiet --release -p pocketgpt-quantize
     quantize=${CARGO_TARGET_DIR:-$PWD/target}/release/pocketgpt-quantize
-    for to in q8 q4 f16 f32; do
+    for to in q8 q4 q3 f16 f32; do
         "$quantize" convert examples/model -o "$1/model-$to.pgpt" --to "$to" --method rtn --quiet
     done
-    for to in q8 q4; do
+    for to in q8 q4 q3; do
         "$quantize" convert tests/fixtures/variants/head-40 -o "$1/head-40-$to-bare.pgpt" \
             --to "$to" --method rtn --no-tokenizer --quiet
     done

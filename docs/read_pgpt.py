@@ -15,7 +15,7 @@ ROLES = {0: "wte.weight", 1: "wpe.weight", 2: "ln_f.weight", 3: "ln_f.bias", 4: 
          16: "ln_1.weight", 17: "ln_1.bias", 18: "attn.c_attn.weight", 19: "attn.c_attn.bias",
          20: "attn.c_proj.weight", 21: "attn.c_proj.bias", 22: "ln_2.weight", 23: "ln_2.bias",
          24: "mlp.c_fc.weight", 25: "mlp.c_fc.bias", 26: "mlp.c_proj.weight", 27: "mlp.c_proj.bias"}
-ENCODINGS = ["f32", "f16", "q8", "q4"]
+ENCODINGS = ["f32", "f16", "q8", "q4", "q3"]
 CONFIG = ["vocab_size", "n_ctx", "n_embd", "n_layer", "n_head", "n_inner", "activation", "flags",
           "layer_norm_epsilon", "bos_token_id", "eos_token_id"]
 
@@ -42,6 +42,11 @@ def dequantize(data, encoding, packing, rows, cols):
     w = records[:, 64 + up(16 * groups, 64):]
     if encoding == "q8":  # [blocks, cols / 4, 16, 4]
         q = w.view(np.int8).reshape(blocks, groups * 8, 16, 4)
+    elif encoding == "q3":  # [blocks, groups, 3, 16, 4], two of three bits; the fourth in the last bits
+        w = w.reshape(blocks, groups, 3, 16, 4)
+        last = sum((w[:, :, i:i + 1] >> 3 & 17) << i for i in range(3))
+        w = np.concatenate([w, last], axis=2).reshape(blocks, groups * 4, 16, 1, 4)
+        q = np.concatenate([w & 7, w >> 4 & 7], axis=3).astype(np.int8) - 4
     else:  # [blocks, cols / 8, 16, 4], two nibbles -> [blocks, cols / 8, 16, 2, 4]
         w = w.reshape(blocks, groups * 4, 16, 1, 4)
         q = np.concatenate([w & 15, w >> 4], axis=3).astype(np.int8) - 8
@@ -102,7 +107,7 @@ def read(path):
     for at in range(0, 64 * struct.unpack_from("<I", data, 112)[0], 64):
         role, layer, encoding, packing, group, rows, cols, offset, length, crc, codebook = \
             struct.unpack_from("<HHBBHIIQQII", sections[1], at)
-        assert encoding < 4 and packing < 2 and group == (32 if encoding > 1 else 0) and codebook == 0
+        assert encoding < 5 and packing < 2 and group == (32 if encoding > 1 else 0) and codebook == 0
         raw = data[offset:offset + length]
         assert zlib.crc32(raw) == crc
         name = ENCODINGS[encoding]

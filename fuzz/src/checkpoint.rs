@@ -52,8 +52,8 @@ pub fn run(data: &[u8]) {
     }
     let choice = crc32fast::hash(data) as usize;
     let options = ConvertOptions {
-        to: [Encoding::Q4, Encoding::Q8, Encoding::F16, Encoding::F32][choice % 4],
-        tokenizer: match choice / 4 % 4 {
+        to: [Encoding::Q4, Encoding::Q8, Encoding::F16, Encoding::F32, Encoding::Q3][choice % 5],
+        tokenizer: match choice / 5 % 4 {
             0 => TokenizerChoice::Skip,
             _ => TokenizerChoice::FromSource,
         },

@@ -111,7 +111,7 @@ pub fn random_file(random: &mut Numbers, fill: Fill) -> Vec<u8> {
         bos_token_id: token(random),
         eos_token_id: token(random),
     };
-    let encodings = [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4];
+    let encodings = [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4, Encoding::Q3];
     let all = (random.below(2) == 0).then(|| random.pick(&encodings));
     file(&config, &tokenizer, |_| all.unwrap_or_else(|| random.pick(&encodings)), fill)
 }
@@ -158,7 +158,7 @@ fn sound(entry: &TensorEntry, tensor: &mut [u8], random: &mut Numbers) {
         Encoding::F16 => tensor.chunks_exact_mut(2).for_each(|chunk| {
             chunk.copy_from_slice(&[0x55, if number() < 0.0 { 0xa8 } else { 0x28 }])
         }),
-        Encoding::Q8 | Encoding::Q4 => {
+        Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => {
             tensor.fill_with(|| ((number() * 60.0) as i8) as u8);
             let record = tensor.len() / (entry.rows as usize).div_ceil(16);
             for record in tensor.chunks_exact_mut(record) {

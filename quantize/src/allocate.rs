@@ -48,17 +48,23 @@ pub enum Target {
     FileBytes(u64),
 }
 
-/// A matrix that is q4 unless there is room for it in q8.
+/// What a target chooses from, the smallest first.
+pub(crate) const LADDER: [Encoding; 3] = [Encoding::Q3, Encoding::Q4, Encoding::Q8];
+/// Those whose loss is measured; that of the last one counts as none.
+pub(crate) const TRIED: &[Encoding] = LADDER.split_last().expect("not empty").1;
+
+/// An encoding that a matrix may have instead of the smallest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Choice {
-    /// What q8 takes more.
+    /// What it takes more.
     pub(crate) bytes: u64,
-    /// Divergence that q4 alone costs.
+    /// Divergence that it avoids.
     pub(crate) loss: f64,
 }
 
-/// Chooses between q4 and q8 for every matrix. `divergences` is what each in q4 alone costs, that of
-/// `wte` and the head first; `file_len` the length of a file in which all are q4.
+/// Chooses an encoding of [`LADDER`] for every matrix. `divergences` is what each costs alone in each of
+/// [`TRIED`], that of `wte` and the head first; `file_len` the length of a file in which all have the
+/// first.
 ///
 /// # Errors
 /// If no choice meets the target: the message has the nearest one that could be met.
@@ -69,7 +75,8 @@ pub(crate) fn allocate(
     file_len: u64,
 ) -> Result<Encodings, ConvertError> {
     let (bytes, weights) = sizes(config);
-    let [smallest, largest] = [0, 1].map(|i| bytes.iter().map(|sizes| sizes[i]).sum::<u64>());
+    let sum = |i: usize| bytes.iter().map(|sizes| sizes[i]).sum::<u64>();
+    let (smallest, largest) = (sum(0), sum(LADDER.len() - 1));
     let room = match target {
         Target::BitsPerWeight(bits) => (bits * weights as f64 / 8.0) as u64,
         Target::FileBytes(bytes) => (bytes + smallest).saturating_sub(file_len),
@@ -88,23 +95,29 @@ pub(crate) fn allocate(
     if room as f64 > 1.01 * largest as f64 {
         return Err(ConvertError::TargetTooLarge { largest: tell(largest, false) });
     }
-    let choices: Vec<Choice> = (bytes.iter().zip(divergences))
-        .map(|([q4, q8], loss)| Choice { bytes: q8 - q4, loss: loss.max(f64::MIN_POSITIVE) })
+    let choices: Vec<Vec<Choice>> = (bytes.iter().zip(divergences.chunks(TRIED.len())))
+        .map(|(bytes, losses)| {
+            let avoided = losses[1..].iter().chain([&0.0]).map(|loss| losses[0] - loss);
+            (bytes[1..].iter().zip(avoided))
+                .map(|(more, loss)| Choice {
+                    bytes: more - bytes[0],
+                    loss: loss.max(f64::MIN_POSITIVE),
+                })
+                .collect()
+        })
         .collect();
-    let chosen: Vec<Encoding> = choose(&choices, room - smallest)
-        .into_iter()
-        .map(|q8| if q8 { Encoding::Q8 } else { Encoding::Q4 })
-        .collect();
+    let chosen: Vec<Encoding> =
+        choose(&choices, room - smallest).into_iter().map(|i| LADDER[i]).collect();
     Ok(Encodings { head: chosen[0], blocks: chosen[1..].as_chunks::<4>().0.to_vec() })
 }
 
-/// Bytes of `wte` with the head, then of each matrix of the blocks, in q4 and in q8; and all weights.
-fn sizes(config: &Gpt2Config) -> (Vec<[u64; 2]>, u64) {
+/// Bytes of `wte` with the head, then of each matrix of the blocks, in each encoding of
+/// [`LADDER`]; and all weights.
+fn sizes(config: &Gpt2Config) -> (Vec<[u64; 3]>, u64) {
     let of = |role: Role| {
         let (rows, cols) = role.shape(config);
         let records = blocks(rows as usize) as u64;
-        let bytes =
-            [Encoding::Q4, Encoding::Q8].map(|e| records * record_len(e, cols as usize) as u64);
+        let bytes = LADDER.map(|e| records * record_len(e, cols as usize) as u64);
         (bytes, u64::from(rows) * u64::from(cols))
     };
     let (mut head, mut weights) = of(Role::Wte);
@@ -126,43 +139,61 @@ fn sizes(config: &Gpt2Config) -> (Vec<[u64; 2]>, u64) {
 /// Steps in which room is counted: more would find hardly better choices.
 const STEPS: u64 = 1 << 14;
 
-/// Which choices become q8, so that as much loss as possible is avoided in `room` bytes: the
-/// knapsack problem, solved exactly for sizes rounded up to a small part of the room.
-pub(crate) fn choose(choices: &[Choice], room: u64) -> Vec<bool> {
+/// Which choice each matrix gets, from 1, or 0 for none of them, so that as much loss as possible is
+/// avoided in `room` bytes: the knapsack problem, solved exactly for sizes rounded up to a small part
+/// of the room.
+pub(crate) fn choose(choices: &[Vec<Choice>], room: u64) -> Vec<usize> {
     let step = room.div_ceil(STEPS).max(1);
     let steps = (room / step) as usize;
-    let sizes: Vec<usize> = choices.iter().map(|c| c.bytes.div_ceil(step) as usize).collect();
-    // Loss avoided with at most so many steps, and whether the choice was taken for it.
+    let size = |choice: &Choice| choice.bytes.div_ceil(step) as usize;
+    // Loss avoided with at most so many steps, and what was chosen for it.
     let mut avoided = vec![0.0; steps + 1];
-    let mut taken = vec![vec![false; steps + 1]; choices.len()];
-    for ((choice, size), taken) in choices.iter().zip(&sizes).zip(&mut taken) {
-        for used in (*size..=steps).rev() {
-            let with = avoided[used - size] + choice.loss;
-            if with > avoided[used] {
-                (avoided[used], taken[used]) = (with, true);
+    let mut taken = vec![vec![0_u8; steps + 1]; choices.len()];
+    for (choices, taken) in choices.iter().zip(&mut taken) {
+        for used in (0..=steps).rev() {
+            let without = avoided[used];
+            for (i, choice) in choices.iter().enumerate().filter(|(_, c)| size(c) <= used) {
+                // The loss avoided with fewer steps is still that of the matrices before.
+                let with = if size(choice) == 0 { without } else { avoided[used - size(choice)] };
+                let with = with + choice.loss;
+                if with > avoided[used] {
+                    (avoided[used], taken[used]) = (with, i as u8 + 1);
+                }
             }
         }
     }
     let mut left = steps;
-    let mut chosen = vec![false; choices.len()];
+    let mut chosen = vec![0; choices.len()];
     for i in (0..choices.len()).rev() {
-        if taken[i][left] {
-            chosen[i] = true;
-            left -= sizes[i];
+        chosen[i] = usize::from(taken[i][left]);
+        if chosen[i] > 0 {
+            left -= size(&choices[i][chosen[i] - 1]);
         }
     }
-    // What rounding up left free.
-    let mut free =
-        room - chosen.iter().zip(choices).map(|(c, x)| u64::from(*c) * x.bytes).sum::<u64>();
-    let mut rest: Vec<usize> = (0..choices.len()).filter(|i| !chosen[*i]).collect();
-    rest.sort_by(|a, b| choices[*b].loss.total_cmp(&choices[*a].loss));
-    for i in rest {
-        if choices[i].bytes <= free {
-            free -= choices[i].bytes;
-            chosen[i] = true;
-        }
-    }
+    fill(choices, room, &mut chosen);
     chosen
+}
+
+/// Spends what rounding up left free, on what avoids most first.
+fn fill(choices: &[Vec<Choice>], room: u64, chosen: &mut [usize]) {
+    const NONE: Choice = Choice { bytes: 0, loss: 0.0 };
+    let of = |i: usize, place: usize| if place == 0 { NONE } else { choices[i][place - 1] };
+    let used = |chosen: &[usize]| {
+        chosen.iter().enumerate().map(|(i, place)| of(i, *place).bytes).sum::<u64>()
+    };
+    let gain =
+        |chosen: &[usize], (i, place): (usize, usize)| of(i, place).loss - of(i, chosen[i]).loss;
+    let mut better: Vec<(usize, usize)> = (0..choices.len())
+        .flat_map(|i| (chosen[i] + 1..=choices[i].len()).map(move |place| (i, place)))
+        .collect();
+    better.sort_by(|a, b| gain(chosen, *b).total_cmp(&gain(chosen, *a)));
+    for (i, place) in better {
+        let mut with = chosen.to_vec();
+        with[i] = place;
+        if place > chosen[i] && used(&with) <= room {
+            chosen[i] = place;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -174,17 +205,25 @@ mod tests {
         // Every subset, by brute force.
         let bytes = [700, 300, 300, 100, 900, 200, 450];
         let losses = [0.9, 0.2, 0.5, 0.05, 1.0, 0.3, 0.31];
-        let choices: Vec<Choice> =
-            bytes.iter().zip(losses).map(|(b, loss)| Choice { bytes: *b, loss }).collect();
+        // A small step first, then all of it.
+        let choices: Vec<Vec<Choice>> = (bytes.iter().zip(losses).enumerate())
+            .map(|(i, (&bytes, loss))| {
+                let part = Choice { bytes: bytes / 4, loss: (0.2 + 0.1 * i as f64) * loss };
+                vec![part, Choice { bytes, loss }]
+            })
+            .collect();
         for room in (0..3200).step_by(50) {
-            let worth = |chosen: &[bool]| {
+            let worth = |chosen: &[usize]| {
                 let of = |f: fn(&Choice) -> f64| -> f64 {
-                    chosen.iter().zip(&choices).map(|(c, x)| f64::from(u8::from(*c)) * f(x)).sum()
+                    let one = |(c, x): (&usize, &Vec<Choice>)| {
+                        if *c == 0 { 0.0 } else { f(&x[*c - 1]) }
+                    };
+                    chosen.iter().zip(&choices).map(one).sum()
                 };
                 (of(|c| c.bytes as f64), of(|c| c.loss))
             };
-            let best = (0..128u32)
-                .map(|bits| worth(&std::array::from_fn::<_, 7, _>(|i| bits >> i & 1 == 1)))
+            let best = (0..3usize.pow(7))
+                .map(|n| worth(&std::array::from_fn::<_, 7, _>(|i| n / 3usize.pow(i as u32) % 3)))
                 .filter(|(bytes, _)| *bytes <= f64::from(room))
                 .fold(0.0, |best: f64, (_, loss)| best.max(loss));
             let (bytes, loss) = worth(&choose(&choices, room as u64));
@@ -195,12 +234,12 @@ mod tests {
 
     #[test]
     fn large_rooms_are_filled() {
-        let choices: Vec<Choice> = (0..100)
-            .map(|i| Choice { bytes: 1_000_000 + 7919 * i, loss: 1.0 + (i % 7) as f64 })
+        let choices: Vec<Vec<Choice>> = (0..100)
+            .map(|i| vec![Choice { bytes: 1_000_000 + 7919 * i, loss: 1.0 + (i % 7) as f64 }])
             .collect();
         for room in [10_000_000, 50_123_457, 90_000_001] {
             let used: u64 = (choose(&choices, room).iter().zip(&choices))
-                .map(|(c, x)| u64::from(*c) * x.bytes)
+                .map(|(c, x)| *c as u64 * x[0].bytes)
                 .sum();
             assert!(used <= room && room - used < 1_000_000, "{used} of {room}");
         }
@@ -225,28 +264,32 @@ mod tests {
     }
 
     fn bytes_of(config: &Gpt2Config, encodings: &Encodings) -> u64 {
-        let q8 = std::iter::once(encodings.head).chain(encodings.blocks.iter().flatten().copied());
-        let sizes = sizes(config).0;
-        q8.zip(sizes).map(|(e, sizes)| sizes[usize::from(e == Encoding::Q8)]).sum()
+        let all = std::iter::once(encodings.head).chain(encodings.blocks.iter().flatten().copied());
+        let place = |e| LADDER.iter().position(|other| *other == e).unwrap();
+        all.zip(sizes(config).0).map(|(e, sizes)| sizes[place(e)]).sum()
     }
 
     #[test]
     fn targets_are_met_and_never_exceeded() {
         for config in [config(256, 6, 4096), config(768, 12, 50257)] {
             let count = 1 + 4 * config.n_layer as usize;
-            let losses: Vec<f64> = (0..count).map(|i| 1e-3 / (1 + i * 7 % 13) as f64).collect();
+            let losses: Vec<f64> = (0..count)
+                .flat_map(|i| [4e-3, 1e-3].map(|loss| loss / (1 + i * 7 % 13) as f64))
+                .collect();
             let (all, weights) = sizes(&config);
             let smallest: u64 = all.iter().map(|sizes| sizes[0]).sum();
-            for bits in [4.4, 4.5, 4.75, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 8.25] {
+            for bits in
+                [3.4, 3.5, 3.75, 4.0, 4.2, 4.4, 4.5, 4.75, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 8.25]
+            {
                 let target = Target::BitsPerWeight(bits);
-                let used = bytes_of(&config, &allocate(&config, &losses, target, 0).unwrap());
+                let choose = |target, len| allocate(&config, &losses, target, len).unwrap();
+                let used = bytes_of(&config, &choose(target, 0));
                 let found = 8.0 * used as f64 / weights as f64;
                 assert!(found <= bits && found > 0.99 * bits, "{bits}: {found}");
                 // What stands around the matrices counts for files.
                 let around = 1_000_000;
                 let target = Target::FileBytes(used + around + 63);
-                let encodings = allocate(&config, &losses, target, smallest + around).unwrap();
-                let again = bytes_of(&config, &encodings);
+                let again = bytes_of(&config, &choose(target, smallest + around));
                 assert!(again <= used + 63 && again as f64 > 0.99 * used as f64);
             }
         }
@@ -255,8 +298,8 @@ mod tests {
     #[test]
     fn impossible_targets_name_the_nearest() {
         let config = config(256, 6, 4096);
-        let target = |bits| allocate(&config, &[1.0; 25], Target::BitsPerWeight(bits), 0);
-        let error = target(4.0).unwrap_err().to_string();
+        let target = |bits| allocate(&config, &[1.0; 50], Target::BitsPerWeight(bits), 0);
+        let error = target(3.0).unwrap_err().to_string();
         let smallest = error.split(' ').find_map(|word| word.parse::<f64>().ok()).unwrap();
         assert!(error.contains("too small") && target(smallest).is_ok(), "{error}");
         let error = target(9.0).unwrap_err().to_string();

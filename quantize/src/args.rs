@@ -46,8 +46,9 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "\
     Encodings: q8 is nearly lossless, 8.25 bits per weight and more; q4 takes 4.25 and more,\n\
-    but wte and lm_head stay q8 unless --head says otherwise; f16 and f32 are for comparison.\n\n\
-    q4 and target sizes are fitted to a text, which takes some minutes for 124 million parameters;\n\
+    q3 3.25 and more; but wte and lm_head are q8 with q4 and q4 with q3, unless --head says\n\
+    otherwise; f16 and f32 are for comparison.\n\n\
+    q4, q3 and target sizes are fitted to a text, which takes some minutes for 124 million parameters;\n\
     --method rtn takes seconds and loses about five times as much.\n\n\
     Examples:\n  \
     pocketgpt-quantize convert gpt2/ -o gpt2.pgpt\n  \
@@ -66,16 +67,16 @@ pub struct ConvertArgs {
     /// Encoding of the weight matrices
     #[arg(long, value_name = "ENCODING", default_value = "q8")]
     pub to: EncodingArg,
-    /// Encoding of wte and lm_head [default: q8 with --to q4, otherwise that of --to]
+    /// Encoding of wte and lm_head [default: q8 with --to q4, q4 with --to q3, otherwise that of --to]
     #[arg(long, value_name = "ENCODING")]
     pub head: Option<EncodingArg>,
-    /// Choose q4 or q8 for each matrix, so that all of them take at most X bits per weight
+    /// Choose q3, q4 or q8 for each matrix, so that all of them take at most X bits per weight
     #[arg(long, value_name = "X", conflicts_with_all = ["to", "head"], value_parser = bits)]
     pub target_bpw: Option<f64>,
     /// The same for a file of at most so many bytes
     #[arg(long, value_name = "BYTES", conflicts_with_all = ["to", "head", "target_bpw"])]
     pub target_size: Option<u64>,
-    /// How weights are rounded [default: gptq for q4 and with --calibrate, otherwise rtn]
+    /// How weights are rounded [default: gptq for q4, q3 and with --calibrate, otherwise rtn]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<MethodArg>,
     /// Text to calibrate with, documents separated by <|endoftext|> [default: built-in stories]
@@ -110,7 +111,8 @@ impl ConvertArgs {
     }
 
     pub fn options(&self) -> ConvertOptions {
-        let q4 = [Some(self.to), self.head].contains(&Some(EncodingArg::Q4));
+        let few = |encoding| matches!(encoding, EncodingArg::Q4 | EncodingArg::Q3);
+        let few_bits = few(self.to) || self.head.is_some_and(few);
         ConvertOptions {
             to: self.to.into(),
             target: match (self.target_bpw, self.target_size) {
@@ -124,7 +126,7 @@ impl ConvertArgs {
                 // q8 loses next to nothing as it is, and a text is of no use without a tokenizer.
                 None if self.calibrate.is_none()
                     && !self.has_target()
-                    && (self.no_tokenizer || !q4) =>
+                    && (self.no_tokenizer || !few_bits) =>
                 {
                     Method::Rtn
                 }
@@ -228,6 +230,7 @@ pub struct ReportArgs {
 pub enum EncodingArg {
     Q8,
     Q4,
+    Q3,
     F16,
     F32,
 }
@@ -237,6 +240,7 @@ impl From<EncodingArg> for Encoding {
         match arg {
             EncodingArg::Q8 => Self::Q8,
             EncodingArg::Q4 => Self::Q4,
+            EncodingArg::Q3 => Self::Q3,
             EncodingArg::F16 => Self::F16,
             EncodingArg::F32 => Self::F32,
         }

@@ -116,16 +116,16 @@ pub(crate) struct Survey {
     wpe: Vec<f32>,
     ln_f: Norm,
     head_moments: Moments,
-    /// What `wte` in q4 alone costs, then each matrix of the blocks; empty unless asked for.
+    /// What `wte` alone costs in each encoding that was tried, then each matrix of the blocks.
     pub(crate) divergences: Vec<f64>,
 }
 
 impl Survey {
-    /// Reads the checkpoint once.
+    /// Reads the checkpoint once, and tries each matrix in the encodings `tried`.
     pub(crate) fn new(
         reader: &mut Reader<'_>,
         text: Windows,
-        try_matrices: bool,
+        tried: &'static [Encoding],
         progress: &mut dyn Progress,
     ) -> Result<Self, ConvertError> {
         let config = reader.config;
@@ -134,13 +134,14 @@ impl Survey {
         let ln_f = reader.norm(Role::LnFWeight, Role::LnFBias, 0)?;
         let mut calibration = Calibration::new(config, text);
         calibration.embed(&wte, &wte, &wpe, &wpe);
+        let try_matrices = !tried.is_empty();
         let mut variants = match try_matrices {
             false => None,
             true => {
                 // What the head will get is not known yet: each weight is rounded for itself.
-                let step = &mut || cancelled(progress);
-                let rounded = rounded(&wte, &Moments::new(wte.cols, 0), step)?;
-                Some(calibration.variants(&rounded, &wpe))
+                let moments = Moments::new(wte.cols, 0);
+                let rounded = each_rounded(&wte, tried, &moments, progress)?;
+                Some(calibration.variants(tried, &rounded, &wpe))
             }
         };
         for layer in 0..config.n_layer as usize {
@@ -162,8 +163,8 @@ impl Survey {
                     true => wte.clone(),
                     false => reader.linear(Role::LmHead, None, 0)?,
                 };
+                let rounded = each_rounded(&head, tried, &head_moments, progress)?;
                 let step = &mut || cancelled(progress);
-                let rounded = rounded(&head, &head_moments, step)?;
                 variants.divergences(&calibration.network, &ln_f, &head, &rounded, step)?
             }
         };
@@ -267,6 +268,18 @@ fn cancelled(progress: &dyn Progress) -> Result<(), ConvertError> {
     if progress.is_cancelled() { Err(ConvertError::Cancelled) } else { Ok(()) }
 }
 
+/// A matrix in each of some encodings.
+fn each_rounded(
+    linear: &Linear,
+    tried: &[Encoding],
+    moments: &Moments,
+    progress: &dyn Progress,
+) -> Result<Vec<Linear>, ConvertError> {
+    let each =
+        |encoding: &Encoding| rounded(linear, *encoding, moments, &mut || cancelled(progress));
+    tried.iter().map(each).collect()
+}
+
 /// Fits a matrix; one that stays float is only stored.
 fn fit_or_keep(
     source: &Linear,
@@ -274,7 +287,7 @@ fn fit_or_keep(
     moments: &Moments,
     step: Step<'_, ConvertError>,
 ) -> Result<Fitted, ConvertError> {
-    if matches!(encoding, Encoding::Q4 | Encoding::Q8) {
+    if encoding.is_quantized() {
         return fit(source, encoding, moments, step);
     }
     let len = record_len(encoding, source.cols);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::allocate::{Encodings, Target, allocate};
+use crate::allocate::{Encodings, LADDER, TRIED, Target, allocate};
 use crate::calibrate::text::{self, Windows};
 use crate::calibrated::{Calibrated, Reader, Survey};
 use crate::error::ConvertError;
@@ -47,12 +47,12 @@ const QUALITY_BYTES: usize = 12;
 pub struct ConvertOptions {
     /// Encoding of the matrices.
     pub to: Encoding,
-    /// Encoding of `wte` and `lm_head`; by default `to`, but q8 where `to` is q4: every token's
-    /// logits come from there, and 4 bits are too few for that.
+    /// Encoding of `wte` and `lm_head`; by default `to`, but q8 where `to` is q4 and q4 where it is
+    /// q3: every token's logits come from there.
     pub head: Option<Encoding>,
-    /// How q8 and q4 matrices are rounded.
+    /// How q8, q4 and q3 matrices are rounded.
     pub method: Method,
-    /// Size of the file, for which q4 and q8 are chosen matrix by matrix instead of `to` and
+    /// Size of the file, for which q3, q4 and q8 are chosen matrix by matrix instead of `to` and
     /// `head`; takes [`Method::Gptq`].
     pub target: Option<Target>,
     /// Which tokenizer the file gets.
@@ -78,7 +78,11 @@ impl Default for ConvertOptions {
 impl ConvertOptions {
     /// The encoding of `wte` and `lm_head`.
     pub fn head_encoding(&self) -> Encoding {
-        self.head.unwrap_or(if self.to == Encoding::Q4 { Encoding::Q8 } else { self.to })
+        self.head.unwrap_or(match self.to {
+            Encoding::Q4 => Encoding::Q8,
+            Encoding::Q3 => Encoding::Q4,
+            to => to,
+        })
     }
 }
 
@@ -207,12 +211,13 @@ fn convert_here(
     match text {
         None => progress.start(all_bytes),
         Some(text) => {
-            let smallest = lay_out(&Encodings::uniform(Encoding::Q4, Encoding::Q4, n_layer))?;
+            let smallest = lay_out(&Encodings::uniform(LADDER[0], LADDER[0], n_layer))?;
+            let tried = if options.target.is_some() { TRIED } else { &[] };
             let mut reader =
                 Reader { checkpoint: &mut checkpoint, named: &named, config: hf.config };
             let blocks: u64 = (0..n_layer as usize).map(|l| reader.block_bytes(l)).sum();
             progress.start(all_bytes + blocks);
-            let survey = Survey::new(&mut reader, text, options.target.is_some(), progress)?;
+            let survey = Survey::new(&mut reader, text, tried, progress)?;
             if let Some(target) = options.target {
                 encodings = allocate(&hf.config, &survey.divergences, target, smallest.file_len())?;
             }
@@ -344,7 +349,7 @@ fn calibration_text(
     options: &ConvertOptions,
 ) -> Result<Option<Windows>, ConvertError> {
     let Method::Gptq { text, tokens } = &options.method else { return Ok(None) };
-    let rounded = |encoding| matches!(encoding, Encoding::Q4 | Encoding::Q8);
+    let rounded = Encoding::is_quantized;
     if options.target.is_none() && !rounded(options.to) && !rounded(options.head_encoding()) {
         return Ok(None);
     }

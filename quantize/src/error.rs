@@ -34,10 +34,10 @@ pub enum ConvertError {
         /// What it is compared with.
         reference: PathBuf,
     },
-    /// Fewer bits than all matrices take in q4.
+    /// Fewer bits than all matrices take in q3.
     #[error(
-        "the target is too small; the smallest possible is {smallest}, with everything in q4 \
-         (--to q4 --head q4); for less take a smaller model"
+        "the target is too small; the smallest possible is {smallest}, with everything in q3 \
+         (--to q3 --head q3); for less take a smaller model"
     )]
     TargetTooSmall {
         /// With its unit.

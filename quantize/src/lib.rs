@@ -17,7 +17,7 @@
 //! | [`source`], [`hf_config`], [`gpt2_names`], [`tokenizer`], [`numbers`] | the checkpoint |
 //! | `calibrate`, `calibrated`, `allocate` | weights fitted to a text, sizes to order |
 //! | [`compare()`] | what a file lost, layer by layer |
-//! | [`group`], [`int8`], [`int4`], [`pack`] | sixteen rows of f32 to a record |
+//! | [`group`], [`int8`], [`low_bits`], [`pack`] | sixteen rows of f32 to a record |
 //! | [`writer`], [`verify`], [`report`] | the file |
 //! | [`synth`], [`synth_tokenizer`] | checkpoints of random numbers |
 //! | [`inspect()`] | what a file or checkpoint holds |
@@ -37,9 +37,9 @@ pub mod gpt2_names;
 pub mod group;
 pub mod hf_config;
 mod inspect;
-pub mod int4;
 pub mod int8;
 mod limits;
+pub mod low_bits;
 pub mod numbers;
 pub mod pack;
 mod progress;

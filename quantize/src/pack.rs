@@ -3,9 +3,9 @@
 use half::f16;
 use pocketgpt_runtime::format::Encoding;
 use pocketgpt_runtime::quant::tile::{self, GROUP, ROWS};
-use pocketgpt_runtime::quant::{pack_q4_block, pack_q8_block};
+use pocketgpt_runtime::quant::{pack_q3_block, pack_q4_block, pack_q8_block};
 
-use crate::{int4, int8};
+use crate::{int8, low_bits};
 
 /// What storing some weights lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -66,6 +66,7 @@ pub fn encode_block(
         Encoding::F16 => interleave_f16(rows, cols, out),
         Encoding::Q8 => encode_q8(rows, cols, importance, scratch, out),
         Encoding::Q4 => encode_q4(rows, cols, importance, scratch, out),
+        Encoding::Q3 => encode_q3(rows, cols, importance, scratch, out),
     }
 }
 
@@ -165,8 +166,23 @@ fn encode_q4(
 ) -> Loss {
     let (values, scales) = (&mut scratch.values[..], &mut scratch.scales_i8[..]);
     let to = (&mut *values, &mut *scales);
-    let (row_scales, loss) = quantize_rows(rows, cols, importance, to, int4::quantize_row);
+    let (row_scales, loss) = quantize_rows(rows, cols, importance, to, low_bits::quantize_row_q4);
     pack_q4_block(values, scales, &row_scales, out);
+    loss
+}
+
+fn encode_q3(
+    rows: &[f32],
+    cols: usize,
+    importance: Option<&[f32]>,
+    scratch: &mut BlockScratch,
+    out: &mut [u8],
+) -> Loss {
+    let (values, scales) = (&mut scratch.values[..], &mut scratch.scales_i8[..]);
+    let to = (&mut *values, &mut *scales);
+    let quantize_row = low_bits::quantize_row_q3;
+    let (row_scales, loss) = quantize_rows(rows, cols, importance, to, quantize_row);
+    pack_q3_block(values, scales, &row_scales, out);
     loss
 }
 

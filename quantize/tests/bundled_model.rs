@@ -29,6 +29,7 @@ fn every_encoding_is_valid_and_good_enough() {
         (Encoding::F16, 16.0, None),
         (Encoding::Q8, 8.5, Some(43.0)),
         (Encoding::Q4, 5.5, Some(21.0)),
+        (Encoding::Q3, 3.6, Some(15.0)),
     ] {
         let (bytes, report) = converted(&to(encoding));
         println!("{report}");
@@ -44,7 +45,7 @@ fn every_encoding_is_valid_and_good_enough() {
 
 #[test]
 fn same_bytes_twice_and_with_any_number_of_threads() {
-    for encoding in [Encoding::Q8, Encoding::Q4] {
+    for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
         let (bytes, _) = converted(&to(encoding));
         for threads in [1, 2, 3] {
             let options = ConvertOptions { threads: Some(threads), ..to(encoding) };

@@ -126,7 +126,7 @@ fn strange_weights_stay_finite() {
     edit("mlp.c_proj.weight", &mut |i, x| *x = if i == 40 * D + 7 { 1e6 } else { *x });
     checkpoint.write();
     write_tokenizer(checkpoint.folder.path(), 300);
-    for to in [Encoding::Q4, Encoding::Q8] {
+    for to in [Encoding::Q4, Encoding::Q3, Encoding::Q8] {
         let mut options = options(checkpoint.folder.path(), &TEXT.repeat(20));
         options.to = to;
         let (_, report) = converted(checkpoint.folder.path(), &options).unwrap();
@@ -187,6 +187,15 @@ fn targets_are_met() {
     options.target = Some(Target::FileBytes(file.len() as u64));
     let (again, _) = converted(folder.path(), &options).unwrap();
     assert!(again.len() <= file.len() && again.len() as f64 > 0.98 * file.len() as f64);
+    // Less than everything in q4 takes.
+    options.target = Some(Target::BitsPerWeight(4.2));
+    let (_, report) = converted(folder.path(), &options).unwrap();
+    assert!(
+        report.bits_per_weight <= 4.2 && report.bits_per_weight > 3.75,
+        "{}",
+        report.bits_per_weight
+    );
+    assert!(report.tensors.iter().any(|tensor| tensor.encoding == "q3"));
     options.target = Some(Target::BitsPerWeight(3.0));
     let error = converted(folder.path(), &options).unwrap_err().to_string();
     assert!(error.contains("the smallest possible is"), "{error}");

@@ -79,7 +79,7 @@ fn exit_codes() {
     }
     error(&run(path, &["convert", ".", "-o", "x.pgpt", "--report", "."]), 1);
     error(&run(path, &["convert", "."]), 2);
-    error(&run(path, &["convert", ".", "-o", "x.pgpt", "--to", "q3"]), 2);
+    error(&run(path, &["convert", ".", "-o", "x.pgpt", "--to", "q5"]), 2);
     error(&run(path, &["convert", ".", "-o", "x", "--no-tokenizer", "--tokenizer", "."]), 2);
     error(&run(path, &["convert", ".", "-o", "x.pgpt", "--threads", "0"]), 2);
     assert!(error(&run(path, &["synth", "--preset", "tiny", "-o", "."]), 1).contains("--force"));

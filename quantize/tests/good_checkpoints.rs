@@ -90,7 +90,7 @@ fn n_inner_of_any_size() {
             *tensor = Tensor::f32(&tensor.name.clone(), &shape, &numbers(3, count));
         }
         checkpoint.write();
-        for encoding in [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4] {
+        for encoding in [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4, Encoding::Q3] {
             checkpoint.convert(encoding).unwrap();
             let map = MappedFile::open(&checkpoint.output()).unwrap();
             WeightFile::new(map.bytes()).unwrap().verify().unwrap();
@@ -216,7 +216,7 @@ fn weights_no_quantizer_can_lose() {
     *checkpoint.tensor("c_attn.weight") =
         Tensor::f32("transformer.h.0.attn.c_attn.weight", &[D, 3 * D], &subnormal);
     checkpoint.write();
-    for encoding in [Encoding::Q8, Encoding::Q4] {
+    for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
         checkpoint.convert(encoding).unwrap();
         let map = MappedFile::open(&checkpoint.output()).unwrap();
         WeightFile::new(map.bytes()).unwrap().verify().unwrap();
@@ -276,7 +276,7 @@ fn every_fixture_variant_converts() {
         } else {
             TokenizerChoice::Skip
         };
-        for to in [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4] {
+        for to in [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4, Encoding::Q3] {
             let path = output.path().join("variant.pgpt");
             let options = ConvertOptions { to, tokenizer: tokenizer.clone(), ..Default::default() };
             convert(&folder, &path, &options, &mut ())

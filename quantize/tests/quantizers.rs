@@ -2,9 +2,9 @@
 
 use pocketgpt_quantize::Encoding;
 use pocketgpt_quantize::pack::{BlockScratch, encode_block};
-use pocketgpt_quantize::{int4, int8};
+use pocketgpt_quantize::{int8, low_bits};
 use pocketgpt_runtime::quant::tile::{self, GROUP, QuantRecord, ROWS};
-use pocketgpt_runtime::quant::{unpack_q4, unpack_q8};
+use pocketgpt_runtime::quant::{unpack_q3, unpack_q4, unpack_q8};
 use proptest::prelude::*;
 
 /// A row quantized and read back.
@@ -24,8 +24,12 @@ fn quantize(encoding: Encoding, row: &[f32], importance: Option<&[f32]>) -> (Vec
         }
         _ => {
             let mut scales = vec![99; groups];
-            let row_scale = int4::quantize_row(row, importance, &mut values, &mut scales);
-            assert!(values.iter().all(|q| (-8..=7).contains(q)));
+            let (quantize_row, range): (fn(_, _, _, _) -> _, _) = match encoding {
+                Encoding::Q3 => (low_bits::quantize_row_q3, -4..=3),
+                _ => (low_bits::quantize_row_q4, -8..=7),
+            };
+            let row_scale = quantize_row(row, importance, &mut values[..], &mut scales[..]);
+            assert!(values.iter().all(|q| range.contains(q)));
             assert!(scales.iter().all(|b| *b != -128));
             (scales.into_iter().map(f32::from).collect(), row_scale)
         }
@@ -70,7 +74,9 @@ fn weights(seed: u32, count: usize) -> Vec<f32> {
 
 #[test]
 fn no_group_is_worse_than_plain_rounding() {
-    for (encoding, levels, least_gain) in [(Encoding::Q8, 127.0, 0.8), (Encoding::Q4, 7.0, 0.7)] {
+    for (encoding, levels, least_gain) in
+        [(Encoding::Q8, 127.0, 0.8), (Encoding::Q4, 7.0, 0.7), (Encoding::Q3, 3.0, 0.7)]
+    {
         let (mut total, mut plain_total) = (0.0, 0.0);
         for seed in 0..50 {
             let row = weights(seed, 256);
@@ -90,7 +96,7 @@ fn no_group_is_worse_than_plain_rounding() {
 
 #[test]
 fn zeros_stay_zero() {
-    for encoding in [Encoding::Q8, Encoding::Q4] {
+    for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
         for row in [vec![0.0; 96], vec![-0.0; 96], vec![0.0; 5]] {
             assert!(round_trip(encoding, &row, None).iter().all(|x| *x == 0.0));
         }
@@ -103,7 +109,7 @@ fn zeros_stay_zero() {
 
 #[test]
 fn what_the_grid_represents_is_kept() {
-    for (encoding, largest) in [(Encoding::Q8, 127), (Encoding::Q4, 7)] {
+    for (encoding, largest) in [(Encoding::Q8, 127), (Encoding::Q4, 7), (Encoding::Q3, 3)] {
         for constant in [1.0, -1.0, 0.1, -3e-5, 1e20] {
             let row = [constant; 40];
             for stored in round_trip(encoding, &row, None) {
@@ -119,18 +125,20 @@ fn what_the_grid_represents_is_kept() {
             assert!((x - stored).abs() < 1e-4, "{encoding:?} {x} {stored}");
         }
     }
-    // The lopsided end of the 4-bit grid, on either side.
-    for sign in [1.0, -1.0] {
-        let row: Vec<f32> = (0..32).map(|i| sign * ((i % 16) as f32 - 8.0)).collect();
-        for (x, stored) in row.iter().zip(round_trip(Encoding::Q4, &row, None)) {
-            assert!((x - stored).abs() < 1e-4, "{x} {stored}");
+    // The lopsided ends of the 4-bit and the 3-bit grid, on either side.
+    for (encoding, half) in [(Encoding::Q4, 8), (Encoding::Q3, 4)] {
+        for sign in [1.0, -1.0] {
+            let row: Vec<f32> = (0..32).map(|i| sign * (i % (2 * half) - half) as f32).collect();
+            for (x, stored) in row.iter().zip(round_trip(encoding, &row, None)) {
+                assert!((x - stored).abs() < 1e-4, "{encoding:?} {x} {stored}");
+            }
         }
     }
 }
 
 #[test]
 fn an_outlier_does_not_take_the_other_groups_along() {
-    for (encoding, most) in [(Encoding::Q8, 1e-3), (Encoding::Q4, 1.2e-2)] {
+    for (encoding, most) in [(Encoding::Q8, 1e-3), (Encoding::Q4, 1.2e-2), (Encoding::Q3, 6e-2)] {
         let mut row = weights(7, 128);
         row[3] = 5.0;
         let stored = round_trip(encoding, &row, None);
@@ -146,7 +154,7 @@ fn an_outlier_does_not_take_the_other_groups_along() {
 
 #[test]
 fn the_smallest_and_largest_numbers() {
-    for encoding in [Encoding::Q8, Encoding::Q4] {
+    for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
         let smallest = f32::from_bits(1);
         for row in [vec![smallest; 32], vec![1e-40; 33], vec![f32::MIN_POSITIVE; 64]] {
             assert!(round_trip(encoding, &row, None).iter().all(|x| x.is_finite()));
@@ -163,7 +171,7 @@ fn the_smallest_and_largest_numbers() {
 
 #[test]
 fn important_inputs_come_first() {
-    for encoding in [Encoding::Q8, Encoding::Q4] {
+    for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
         let row = weights(11, 128);
         let importance: Vec<f32> = (0..128).map(|i| if i % 4 == 0 { 20.0 } else { 0.1 }).collect();
         let weighted = round_trip(encoding, &row, Some(&importance));
@@ -189,7 +197,7 @@ proptest! {
         rows[used * cols..].fill(0.0);
         let groups = tile::groups(cols);
         let mut scratch = BlockScratch::new(cols);
-        for encoding in [Encoding::Q8, Encoding::Q4] {
+        for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
             let mut record = vec![0xaa; tile::record_len(encoding, cols)];
             let loss = encode_block(encoding, &rows, None, &mut scratch, &mut record);
             let view = QuantRecord::new(&record, groups);
@@ -198,6 +206,7 @@ proptest! {
                 for col in 0..groups * GROUP {
                     let stored = match encoding {
                         Encoding::Q8 => unpack_q8(&view, lane, col),
+                        Encoding::Q3 => unpack_q3(&view, lane, col),
                         _ => unpack_q4(&view, lane, col),
                     };
                     let x = if col < cols { rows[lane * cols + col] } else { 0.0 };
@@ -210,7 +219,11 @@ proptest! {
             }
             prop_assert!((noise - loss.noise).abs() <= 1e-9 * noise);
             prop_assert!((signal - loss.signal).abs() <= 1e-9 * signal);
-            let most = if encoding == Encoding::Q8 { 1e-4 } else { 2e-2 };
+            let most = match encoding {
+                Encoding::Q8 => 1e-4,
+                Encoding::Q3 => 1e-1,
+                _ => 2e-2,
+            };
             prop_assert!(noise <= most * signal, "{} {}", noise, signal);
         }
     }

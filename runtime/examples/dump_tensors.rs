@@ -10,7 +10,7 @@ use std::path::Path;
 
 use pocketgpt_runtime::format::{Encoding, MappedFile, Packing, TensorView, WeightFile};
 use pocketgpt_runtime::quant::tile::{self, QuantRecord, ROWS};
-use pocketgpt_runtime::quant::{unpack_q4, unpack_q8};
+use pocketgpt_runtime::quant::{unpack_q3, unpack_q4, unpack_q8};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -56,5 +56,6 @@ fn weight(tensor: &TensorView<'_>, row: usize, col: usize) -> f32 {
         Encoding::F16 => half::f16::from_le_bytes(bytes.as_chunks().0[at]).to_f32(),
         Encoding::Q8 => unpack_q8(&record(), row % ROWS, col),
         Encoding::Q4 => unpack_q4(&record(), row % ROWS, col),
+        Encoding::Q3 => unpack_q3(&record(), row % ROWS, col),
     }
 }

@@ -121,7 +121,7 @@ fn matrix_product(kernels: Kernels, side: Side, cols: usize, m: usize, blocks: u
     let q = Guarded::new(side, m * groups * GROUP, |i| (i % 255) as i8);
     let scales = Guarded::new(side, m * groups, float);
     let sums = Guarded::new(side, m * groups, |i| i as i32);
-    for encoding in [Encoding::Q8, Encoding::Q4] {
+    for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
         let records = Guarded::new(side, blocks * record_len(encoding, cols), |i| (i % 61) as u8);
         let lhs = Lhs::Quant(QuantLhs { q: &q, scales: &scales, sums: &sums, m, groups });
         kernels.matmul(&lhs, encoding, &records, &mut Columns::new(&mut out, width));

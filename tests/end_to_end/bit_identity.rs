@@ -82,6 +82,7 @@ fn bundled_model() {
     for (to, kvs) in [
         (Encoding::Q8, &all[2..]),
         (Encoding::Q4, &all),
+        (Encoding::Q3, &all[2..]),
         (Encoding::F32, &all[..1]),
         (Encoding::F16, &all[1..2]),
     ] {
@@ -95,7 +96,7 @@ fn odd_shapes() {
     for name in ["head-40", "n-inner-100", "head-128", "f32", "inverse-layer", "gelu", "silu"] {
         let path = repository("tests/fixtures/variants").join(name);
         let ids = Golden::open(&path.join("expected.safetensors")).ids("input_ids");
-        for to in [Encoding::Q8, Encoding::Q4] {
+        for to in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
             let kvs = [KvType::F32, KvType::F16, KvType::Q8];
             check(name, &Converted::without_tokenizer(&path, to), &kvs, &ids);
         }

@@ -95,13 +95,14 @@ fn files() -> Vec<(String, Converted, &'static [KvType])> {
     for (to, kvs) in [
         (Encoding::Q8, &ALL[..]),
         (Encoding::Q4, &ALL),
+        (Encoding::Q3, &ALL[2..]),
         (Encoding::F32, &ALL[..1]),
         (Encoding::F16, &ALL[1..2]),
     ] {
         files.push((format!("bundled {}", to.name()), Converted::new(&bundled(), to), kvs));
     }
     // Heads of 40, inputs that fill no group of 32.
-    for to in [Encoding::Q8, Encoding::Q4] {
+    for to in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
         let file = Converted::without_tokenizer(&repository("tests/fixtures/variants/head-40"), to);
         files.push((format!("head-40 {}", to.name()), file, &ALL[2..]));
     }

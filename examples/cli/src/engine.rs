@@ -65,7 +65,7 @@ fn thread_pool(threads: usize, affinity: Option<&CpuList>) -> Result<ThreadPool>
 /// How keys and values are kept where the user does not say: as exactly as the weights are.
 pub fn default_kv(file: &WeightFile<'_>) -> KvType {
     match block_encoding(file) {
-        Encoding::Q8 | Encoding::Q4 => KvType::Q8,
+        Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => KvType::Q8,
         Encoding::F32 | Encoding::F16 => KvType::F32,
     }
 }

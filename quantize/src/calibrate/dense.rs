@@ -5,7 +5,7 @@ use pocketgpt_runtime::format::Encoding;
 use pocketgpt_runtime::kernels::{Columns, FloatLhs, Kernels, Lhs};
 use pocketgpt_runtime::memory::Line;
 use pocketgpt_runtime::quant::tile::{QuantRecord, ROWS, blocks, groups, record_len};
-use pocketgpt_runtime::quant::{unpack_q4, unpack_q8};
+use pocketgpt_runtime::quant::{unpack_q3, unpack_q4, unpack_q8};
 use rayon::prelude::*;
 
 /// Tokens that a thread takes at a time: enough for a record to be used well while it is in cache.
@@ -145,6 +145,10 @@ fn unpack(encoding: Encoding, bytes: &[u8], out: &mut [[f32; ROWS]]) {
         Encoding::Q4 => {
             let record = record(out.len());
             each(out, &|lane, col| unpack_q4(&record, lane, col));
+        }
+        Encoding::Q3 => {
+            let record = record(out.len());
+            each(out, &|lane, col| unpack_q3(&record, lane, col));
         }
     }
 }

@@ -96,8 +96,14 @@ impl Calibration {
         Ok(moments)
     }
 
-    /// Copies of the stream in its first windows, to try single matrices on.
-    pub(crate) fn variants(&self, stored_wte: &Linear, wpe: &[f32]) -> Variants {
+    /// Copies of the stream in its first windows, to try single matrices on; `stored_wte` is `wte` in
+    /// each of the encodings that are tried.
+    pub(crate) fn variants(
+        &self,
+        tried: &'static [Encoding],
+        stored_wte: &[Linear],
+        wpe: &[f32],
+    ) -> Variants {
         let mut count = 0;
         let mut tokens = 0;
         for window in &self.text.windows {
@@ -109,8 +115,9 @@ impl Calibration {
         let windows = &self.text.windows[..count];
         let lengths = windows.iter().map(|w| w.len()).collect();
         let n = self.network.width();
-        let stored = self.network.embed(stored_wte, wpe, &self.text.tokens[..tokens], windows);
-        Variants::new(self.reference[..tokens * n].to_vec(), stored, lengths)
+        let embed = |wte| self.network.embed(wte, wpe, &self.text.tokens[..tokens], windows);
+        let stored = stored_wte.iter().map(embed).collect();
+        Variants::new(tried, self.reference[..tokens * n].to_vec(), stored, lengths)
     }
 
     /// Second moments of what the head gets: of the checkpoint's stream, or of the file's.

@@ -4,7 +4,7 @@
 
 use pocketgpt_runtime::format::Encoding;
 use pocketgpt_runtime::quant::tile::{GROUP, ROWS, groups};
-use pocketgpt_runtime::quant::{pack_q4_block, pack_q8_block};
+use pocketgpt_runtime::quant::{pack_q3_block, pack_q4_block, pack_q8_block};
 
 use super::factor::Feedback;
 
@@ -39,6 +39,16 @@ const Q4: Rule = Rule {
     trials: 28,
     signed: true,
 };
+const Q3: Rule = Rule {
+    low: -4.0,
+    high: 3.0,
+    max_scale: 127.0,
+    row_steps: 3.5 * 100.0,
+    min_steps: 2.6,
+    max_steps: 5.3,
+    trials: 28,
+    signed: true,
+};
 const Q8: Rule = Rule {
     low: -127.0,
     high: 127.0,
@@ -54,6 +64,7 @@ const Q8: Rule = Rule {
 pub(crate) fn encode(encoding: Encoding, weights: &[Lanes], feedback: &Feedback, out: &mut [u8]) {
     let rule = match encoding {
         Encoding::Q4 => &Q4,
+        Encoding::Q3 => &Q3,
         Encoding::Q8 => &Q8,
         _ => unreachable!("floats are not rounded to a grid"),
     };
@@ -89,7 +100,10 @@ pub(crate) fn encode(encoding: Encoding, weights: &[Lanes], feedback: &Feedback,
     }
     if rule.signed {
         let scales: Vec<i8> = scales.iter().map(|b| *b as i8).collect();
-        pack_q4_block(&values, &scales, &row_scales, out);
+        match encoding {
+            Encoding::Q3 => pack_q3_block(&values, &scales, &row_scales, out),
+            _ => pack_q4_block(&values, &scales, &row_scales, out),
+        }
     } else {
         let scales: Vec<u8> = scales.iter().map(|b| *b as u8).collect();
         pack_q8_block(&values, &scales, &row_scales, out);
@@ -182,7 +196,7 @@ fn raise(amax: &mut Lanes, values: &Lanes) {
 #[cfg(test)]
 mod tests {
     use pocketgpt_runtime::quant::tile::{QuantRecord, record_len};
-    use pocketgpt_runtime::quant::{unpack_q4, unpack_q8};
+    use pocketgpt_runtime::quant::{unpack_q3, unpack_q4, unpack_q8};
 
     use super::super::factor::Factor;
     use super::super::factor::tests::{moments, noise};
@@ -200,6 +214,7 @@ mod tests {
         let record = QuantRecord::new(&record, groups(n));
         let weight = |lane, k| match encoding {
             Encoding::Q4 => unpack_q4(&record, lane, k),
+            Encoding::Q3 => unpack_q3(&record, lane, k),
             _ => unpack_q8(&record, lane, k),
         };
         (0..n).map(|k| std::array::from_fn(|lane| weight(lane, k))).collect()
@@ -293,7 +308,7 @@ mod tests {
         let weights = lanes(9, n);
         let plain = Factor::new(&vec![0.0; n * n], n, n, 0.01).feedback();
         let fed = Factor::new(&h, n, n, 0.01).feedback();
-        for encoding in [Encoding::Q4, Encoding::Q8] {
+        for encoding in [Encoding::Q4, Encoding::Q3, Encoding::Q8] {
             let [plain, fed] =
                 [&plain, &fed].map(|f| loss(&h, &weights, &stored(encoding, &weights, f)));
             assert!(fed < 0.6 * plain, "{}: {fed} of {plain}", encoding.name());
@@ -309,7 +324,7 @@ mod tests {
         weights[20][2] = 1e4;
         weights[..32].iter_mut().for_each(|w| w[3] = 0.0);
         weights.iter_mut().for_each(|w| w[4] *= 1e30);
-        for encoding in [Encoding::Q4, Encoding::Q8] {
+        for encoding in [Encoding::Q4, Encoding::Q3, Encoding::Q8] {
             let stored = stored(encoding, &weights, &fed);
             assert!(stored.iter().flatten().all(|w| w.is_finite()));
             assert!(stored.iter().all(|w| w[0] == 0.0));

@@ -1,4 +1,4 @@
-//! What each matrix in q4 alone would cost.
+//! What each matrix alone would cost in fewer bits.
 
 use pocketgpt_runtime::format::Encoding;
 
@@ -8,17 +8,26 @@ use super::forward::{Block, Network, Norm};
 use super::moments::Moments;
 use super::{Step, fit};
 
-/// Copies of the first windows of the stream, in each of which one matrix is q4.
+/// Copies of the first windows of the stream, in each of which one matrix has one of the encodings
+/// that are tried.
 pub(crate) struct Variants {
+    tried: &'static [Encoding],
     lengths: Vec<usize>,
     reference: Vec<f32>,
-    /// That of `wte` first, then four per block in the order of the file.
+    /// For each encoding that of `wte` first, then those of four matrices per block in the order of
+    /// the file.
     streams: Vec<Vec<f32>>,
 }
 
 impl Variants {
-    pub(crate) fn new(reference: Vec<f32>, stored: Vec<f32>, lengths: Vec<usize>) -> Self {
-        Self { lengths, reference, streams: vec![stored] }
+    /// `stored` begins with `wte` in each of the encodings that are tried.
+    pub(crate) fn new(
+        tried: &'static [Encoding],
+        reference: Vec<f32>,
+        stored: Vec<Vec<f32>>,
+        lengths: Vec<usize>,
+    ) -> Self {
+        Self { tried, lengths, reference, streams: stored }
     }
 
     /// Leads all copies through a block, and begins those of its own matrices.
@@ -36,25 +45,27 @@ impl Variants {
         }
         let mut changed = block.clone();
         for (place, moments) in moments.iter().enumerate() {
-            let rounded = rounded(matrix(&mut changed, place), moments, step)?;
-            let own = std::mem::replace(matrix(&mut changed, place), rounded);
-            let mut stream = self.reference.clone();
-            network.block(layer, &changed, &mut stream, &self.lengths);
-            self.streams.push(stream);
+            let own = matrix(&mut changed, place).clone();
+            for encoding in self.tried {
+                *matrix(&mut changed, place) = rounded(&own, *encoding, moments, step)?;
+                let mut stream = self.reference.clone();
+                network.block(layer, &changed, &mut stream, &self.lengths);
+                self.streams.push(stream);
+                step()?;
+            }
             *matrix(&mut changed, place) = own;
-            step()?;
         }
         network.block(layer, block, &mut self.reference, &self.lengths);
         Ok(())
     }
 
-    /// Mean divergences, in the order of the streams; `stored` is the head in q4.
+    /// Mean divergences, in the order of the streams; `stored` is the head in each encoding.
     pub(crate) fn divergences<E>(
         self,
         network: &Network,
         ln_f: &Norm,
         head: &Linear,
-        stored: &Linear,
+        stored: &[Linear],
         step: &mut dyn FnMut() -> Result<(), E>,
     ) -> Result<Vec<f64>, E> {
         let n = network.width();
@@ -62,7 +73,7 @@ impl Variants {
         let mut found = Vec::new();
         for (i, stream) in self.streams.iter().enumerate() {
             let hidden = network.norm(ln_f, stream);
-            let own = if i == 0 { stored } else { head };
+            let own = stored.get(i).unwrap_or(head);
             let all = 0..hidden.len() / n;
             found.push(divergence(&network.kernels, (&reference, head), (&hidden, own), all).kl);
             step()?;
@@ -80,11 +91,12 @@ fn matrix(block: &mut Block, place: usize) -> &mut Linear {
     }
 }
 
-/// The matrix in q4.
+/// The matrix in an encoding.
 pub(crate) fn rounded<E>(
     linear: &Linear,
+    encoding: Encoding,
     moments: &Moments,
     step: Step<'_, E>,
 ) -> Result<Linear, E> {
-    Ok(fit(linear, Encoding::Q4, moments, step)?.linear)
+    Ok(fit(linear, encoding, moments, step)?.linear)
 }

@@ -251,7 +251,7 @@ impl<'a> TensorView<'a> {
                         return Err(FormatError::TensorPadding { tensor });
                     }
                 }
-                Encoding::Q8 | Encoding::Q4 => {
+                Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => {
                     verify_quantized(record, self.entry.encoding, used, cols)
                         .map_err(|rule| rule(tensor))?;
                 }
@@ -261,7 +261,7 @@ impl<'a> TensorView<'a> {
     }
 }
 
-/// Checks a q8 or q4 record of which `used` rows count.
+/// Checks a quantized record of which `used` rows count.
 fn verify_quantized(
     record: &[u8],
     encoding: Encoding,
@@ -291,8 +291,13 @@ fn verify_quantized(
     if out_of_range {
         return Err(|tensor| FormatError::OutsideRange { tensor });
     }
-    let zero = if encoding == Encoding::Q8 { 0 } else { 8 };
+    let zero = match encoding {
+        Encoding::Q8 => 0,
+        Encoding::Q3 => 4,
+        _ => 8,
+    };
     let value = |lane, col| match encoding {
+        Encoding::Q3 => tile::q3_value(view.weights(), lane, col),
         Encoding::Q8 => view.weights()[tile::q8_index(lane, col)],
         _ => {
             let (byte, high) = tile::q4_index(lane, col);

@@ -124,7 +124,7 @@ impl Role {
         match encoding {
             Encoding::F32 => true,
             Encoding::F16 => self.is_matrix() || matches!(self, Self::Wpe),
-            Encoding::Q8 | Encoding::Q4 => self.is_matrix(),
+            Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => self.is_matrix(),
         }
     }
 }
@@ -141,6 +141,8 @@ pub enum Encoding {
     Q8 = 2,
     /// Symmetric 4-bit, groups of 32 along the input, see [`crate::quant`].
     Q4 = 3,
+    /// Symmetric 3-bit, groups of 32 along the input, see [`crate::quant`].
+    Q3 = 4,
 }
 
 impl Encoding {
@@ -151,6 +153,7 @@ impl Encoding {
             1 => Some(Self::F16),
             2 => Some(Self::Q8),
             3 => Some(Self::Q4),
+            4 => Some(Self::Q3),
             _ => None,
         }
     }
@@ -162,14 +165,20 @@ impl Encoding {
             Self::F16 => "f16",
             Self::Q8 => "q8",
             Self::Q4 => "q4",
+            Self::Q3 => "q3",
         }
+    }
+
+    /// Whether numbers are integers with scales.
+    pub const fn is_quantized(self) -> bool {
+        matches!(self, Self::Q8 | Self::Q4 | Self::Q3)
     }
 
     /// Inputs that share a scale; 0 where there are no scales.
     pub const fn group_size(self) -> u16 {
         match self {
             Self::F32 | Self::F16 => 0,
-            Self::Q8 | Self::Q4 => tile::GROUP as u16,
+            Self::Q8 | Self::Q4 | Self::Q3 => tile::GROUP as u16,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::vec::Vec;
 use std::{println, vec};
 
 use super::*;
-use crate::quant::{pack_q4_block, pack_q8_block};
+use crate::quant::{pack_q3_block, pack_q4_block, pack_q8_block};
 
 /// A small generator; tests need numbers, not randomness.
 struct Numbers(u64);
@@ -98,6 +98,11 @@ fn random_records(n: &mut Numbers, encoding: Encoding, blocks: usize, cols: usiz
                 let scales: Vec<i8> = (0..ROWS * groups).map(|_| n.int8()).collect();
                 pack_q4_block(&values, &scales, &row_scales, &mut record);
             }
+            Encoding::Q3 => {
+                let values: Vec<i8> = (0..ROWS * padded).map(|_| n.below(8) as i8 - 4).collect();
+                let scales: Vec<i8> = (0..ROWS * groups).map(|_| n.int8()).collect();
+                pack_q3_block(&values, &scales, &row_scales, &mut record);
+            }
         }
         out.extend(record);
     }
@@ -123,7 +128,7 @@ fn matmul(set: Kernels, x: &[f32], m: usize, encoding: Encoding, records: &[u8])
     }
     let lhs = match encoding {
         Encoding::F32 | Encoding::F16 => Lhs::Float(FloatLhs { x, m, cols }),
-        Encoding::Q8 | Encoding::Q4 => {
+        Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => {
             Lhs::Quant(QuantLhs { q: &q, scales: &scales, sums: &sums, m, groups })
         }
     };
@@ -131,7 +136,8 @@ fn matmul(set: Kernels, x: &[f32], m: usize, encoding: Encoding, records: &[u8])
     out
 }
 
-const ENCODINGS: [Encoding; 4] = [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4];
+const ENCODINGS: [Encoding; 5] =
+    [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4, Encoding::Q3];
 
 #[test]
 fn matrix_products() {
@@ -166,6 +172,8 @@ fn extreme_integers_stay_exact() {
         (Encoding::Q8, 0x80),
         (Encoding::Q4, 0xff),
         (Encoding::Q4, 0),
+        (Encoding::Q3, 0xff),
+        (Encoding::Q3, 0),
     ] {
         let cols = 64;
         let mut record = vec![fill; tile::record_len(encoding, cols)];
@@ -177,9 +185,10 @@ fn extreme_integers_stay_exact() {
         let records: &[u8] = bytemuck::cast_slice(&lines);
         for x in [vec![127.0; cols], vec![-127.0; cols]] {
             let spec = matmul(specification(), &x, 1, encoding, records);
-            let (weight, _) = match encoding {
-                Encoding::Q8 => (f32::from(fill as i8), 0),
-                _ => (f32::from(fill & 15) - 8.0, 0),
+            let weight = match encoding {
+                Encoding::Q8 => f32::from(fill as i8),
+                Encoding::Q3 => f32::from(fill & 7) - 4.0,
+                _ => f32::from(fill & 15) - 8.0,
             };
             assert_eq!(spec[0], weight * x[0] * cols as f32);
             for set in sets() {

@@ -73,7 +73,7 @@ pub struct FloatLhs<'a> {
 pub enum Lhs<'a> {
     /// For f32 and f16 weights.
     Float(FloatLhs<'a>),
-    /// For q8 and q4 weights.
+    /// For q8, q4 and q3 weights.
     Quant(QuantLhs<'a>),
 }
 
@@ -129,6 +129,7 @@ struct Table {
     isa: Isa,
     matmul_q8: MatmulQuant,
     matmul_q4: MatmulQuant,
+    matmul_q3: MatmulQuant,
     matmul_f32: MatmulFloat,
     matmul_f16: MatmulFloat,
     quantize: Quantize,
@@ -218,7 +219,7 @@ impl Kernels {
                 // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
                 unsafe { kernel(lhs, records, dst) }
             }
-            (Lhs::Quant(lhs), Encoding::Q8 | Encoding::Q4) => {
+            (Lhs::Quant(lhs), Encoding::Q8 | Encoding::Q4 | Encoding::Q3) => {
                 let groups = lhs.m.checked_mul(lhs.groups).expect("lengths that fit memory");
                 assert!(lhs.scales.len() == groups && lhs.sums.len() == groups);
                 assert!(lhs.groups > 0 && Some(lhs.q.len()) == groups.checked_mul(GROUP));
@@ -226,7 +227,8 @@ impl Kernels {
                 check_records(records, encoding, cols, lhs.m, dst);
                 let kernel = match encoding {
                     Encoding::Q8 => table.matmul_q8,
-                    _ => table.matmul_q4,
+                    Encoding::Q4 => table.matmul_q4,
+                    _ => table.matmul_q3,
                 };
                 // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
                 unsafe { kernel(lhs, records, dst) }

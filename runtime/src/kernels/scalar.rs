@@ -7,12 +7,13 @@ use crate::config::Activation;
 use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::math::{self, One, ROUND_MAGIC, Simd, fma, max_tree, sum_tree};
-use crate::quant::tile::{self, GROUP, QuantRecord, ROWS, q4_index, q8_index};
+use crate::quant::tile::{self, GROUP, QuantRecord, ROWS, q3_value, q4_index, q8_index};
 
 pub(super) static TABLE: Table = Table {
     isa: Isa::Scalar,
     matmul_q8,
     matmul_q4,
+    matmul_q3,
     matmul_f32,
     matmul_f16,
     quantize,
@@ -85,6 +86,11 @@ fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
         i32::from(if high { w[byte] >> 4 } else { w[byte] & 15 }) - 8
     };
     matmul_quant(lhs, records, Encoding::Q4, dst, weight, |b| f32::from(b as i8));
+}
+
+fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    let weight = |w: &[u8], lane, col| i32::from(q3_value(w, lane, col)) - 4;
+    matmul_quant(lhs, records, Encoding::Q3, dst, weight, |b| f32::from(b as i8));
 }
 
 /// Each output row sums its inputs in order with fused multiply-add.

@@ -67,11 +67,12 @@ fn first_that_passes(
 type Digest = fn(&Kernels) -> u64;
 
 /// What is compared, in the order of the work of a token.
-const PARTS: [(&str, Digest); 10] = [
+const PARTS: [(&str, Digest); 11] = [
     ("LayerNorm", layer_norm),
     ("quantization", quantize),
     ("products with q8 weights", |kernels| quant_products(kernels, Encoding::Q8)),
     ("products with q4 weights", |kernels| quant_products(kernels, Encoding::Q4)),
+    ("products with q3 weights", |kernels| quant_products(kernels, Encoding::Q3)),
     ("products with f32 weights", |kernels| float_products(kernels, Encoding::F32)),
     ("products with f16 weights", |kernels| float_products(kernels, Encoding::F16)),
     ("activation functions and softmax", pointwise),

@@ -9,6 +9,7 @@ macro_rules! kernel_table {
             isa: $isa,
             matmul_q8,
             matmul_q4,
+            matmul_q3,
             matmul_f32,
             matmul_f16,
             quantize,

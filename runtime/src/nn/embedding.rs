@@ -3,7 +3,7 @@
 use crate::format::{Encoding, Packing, TensorView};
 use crate::kernels::scalar::f16_to_f32;
 use crate::quant::tile::{self, GROUP, QuantRecord, ROWS};
-use crate::quant::unpack_q4;
+use crate::quant::{unpack_q3, unpack_q4};
 
 /// Row `row` of a matrix or table: `out` is `[cols]`.
 pub(crate) fn row(tensor: &TensorView<'_>, row: usize, out: &mut [f32]) {
@@ -40,6 +40,10 @@ pub(crate) fn row(tensor: &TensorView<'_>, row: usize, out: &mut [f32]) {
         Encoding::Q4 => {
             let record = quantized();
             out.iter_mut().enumerate().for_each(|(col, out)| *out = unpack_q4(&record, lane, col));
+        }
+        Encoding::Q3 => {
+            let record = quantized();
+            out.iter_mut().enumerate().for_each(|(col, out)| *out = unpack_q3(&record, lane, col));
         }
     }
 }

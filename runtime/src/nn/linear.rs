@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::format::{Encoding, TensorView};
+use crate::format::TensorView;
 use crate::kernels::{Columns, FloatLhs, Kernels, Lhs, QuantLhs};
 use crate::parallel::{MAX_THREADS, Parallel, scatter, share};
 use crate::quant::tile::{self, GROUP, ROWS};
@@ -178,7 +178,7 @@ impl Linear<'_, '_> {
     }
 
     fn is_quantized(&self) -> bool {
-        matches!(self.weight.entry.encoding, Encoding::Q8 | Encoding::Q4)
+        self.weight.entry.encoding.is_quantized()
     }
 
     /// Fills the rows of these buffers from `x`.

@@ -5,14 +5,18 @@
 //! ```text
 //! q8:  w = q · b(r, g) · s(r)          q in −127..=127 (i8), b in 0..=255 (u8), s: f32
 //! q4:  w = (n − 8) · b(r, g) · s(r)    n in 0..=15 (nibble), b in −127..=127 (i8), s: f32
+//! q3:  w = (n − 4) · b(r, g) · s(r)    n in 0..=7 (3 bits), b in −127..=127 (i8), s: f32
 //! ```
 //!
 //! `s` is the row's scale, `b` the block scale: an integer, so a block of 32 weights spends
-//! 8 bits on it. A 4-bit block's scale may be negative, since the grid −8..=7 is lopsided.
+//! 8 bits on it. A 4-bit or 3-bit block's scale may be negative, since the grids −8..=7 and −4..=3 are
+//! lopsided.
 
+mod int3;
 mod int4;
 mod int8;
 pub mod tile;
 
+pub use int3::{pack_q3_block, unpack_q3};
 pub use int4::{pack_q4_block, unpack_q4};
 pub use int8::{pack_q8_block, unpack_q8};

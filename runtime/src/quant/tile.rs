@@ -10,10 +10,16 @@
 //! | f16 | `[cols][16]` f16 |
 //! | q8 | row scales `[16]` f32; block scales `[groups][16]` u8; weights `[groups][8][16][4]` i8 |
 //! | q4 | row scales `[16]` f32; block scales `[groups][16]` i8; weights `[groups][4][16][4]` bytes |
+//! | q3 | row scales `[16]` f32; block scales `[groups][16]` i8; weights `[groups][3][16][4]` bytes |
 //!
 //! The innermost 4 of q8 are inputs `4j..4j + 4` of one row: what one lane of a dot-product
 //! instruction takes. A byte of q4 holds input `8j + i` in its low and `8j + 4 + i` in its high
 //! nibble.
+//!
+//! A group of q3 is three such tiles of 64 bytes, with 3 bits in each nibble: they hold the first 24
+//! inputs as q4 does. The fourth tile is spread over the nibbles' last bits: bits 3 and 7 of a byte
+//! of tile `p` are bits `p` and `4 + p` of the byte that it would have. So the kernels make it with
+//! three shifts for all 16 rows, and then go on as with q4.
 
 use crate::format::Encoding;
 
@@ -25,6 +31,8 @@ pub const GROUP: usize = 32;
 pub const Q8_GROUP_BYTES: usize = GROUP * ROWS;
 /// Bytes of a group of 16 rows in q4.
 pub const Q4_GROUP_BYTES: usize = GROUP * ROWS / 2;
+/// Bytes of a group of 16 rows in q3.
+pub const Q3_GROUP_BYTES: usize = GROUP * ROWS * 3 / 8;
 /// Bytes of the 16 row scales.
 pub const ROW_SCALES_BYTES: usize = 4 * ROWS;
 
@@ -43,7 +51,7 @@ pub const fn block_scales_len(groups: usize) -> usize {
     (groups * ROWS).next_multiple_of(64)
 }
 
-/// Where the weights of a q8 or q4 record begin.
+/// Where the weights of a quantized record begin.
 pub const fn weights_offset(groups: usize) -> usize {
     ROW_SCALES_BYTES + block_scales_len(groups)
 }
@@ -55,6 +63,7 @@ pub const fn record_len(encoding: Encoding, cols: usize) -> usize {
         Encoding::F16 => (2 * ROWS * cols).next_multiple_of(64),
         Encoding::Q8 => weights_offset(groups(cols)) + groups(cols) * Q8_GROUP_BYTES,
         Encoding::Q4 => weights_offset(groups(cols)) + groups(cols) * Q4_GROUP_BYTES,
+        Encoding::Q3 => weights_offset(groups(cols)) + groups(cols) * Q3_GROUP_BYTES,
     }
 }
 
@@ -68,7 +77,26 @@ pub const fn q4_index(lane: usize, col: usize) -> (usize, bool) {
     (col / 8 * (4 * ROWS) + lane * 4 + col % 4, col % 8 >= 4)
 }
 
-/// The parts of a q8 or q4 record.
+/// Where the three bits of (`lane`, `col`) are among the weights of a q3 record: for each, the
+/// lowest first, its byte and its place there.
+pub const fn q3_bits(lane: usize, col: usize) -> [(usize, u32); 3] {
+    let byte = col / GROUP * Q3_GROUP_BYTES + lane * 4 + col % 4;
+    let (tile, place) = (col % GROUP / 8, if col % 8 < 4 { 0 } else { 4 });
+    if tile < 3 {
+        let byte = byte + tile * (4 * ROWS);
+        [(byte, place), (byte, place + 1), (byte, place + 2)]
+    } else {
+        [(byte, place + 3), (byte + 4 * ROWS, place + 3), (byte + 8 * ROWS, place + 3)]
+    }
+}
+
+/// The weight of (`lane`, `col`) among the weights of a q3 record, 0..=7.
+pub const fn q3_value(weights: &[u8], lane: usize, col: usize) -> u8 {
+    let [(a, i), (b, j), (c, k)] = q3_bits(lane, col);
+    (weights[a] >> i & 1) | (weights[b] >> j & 1) << 1 | (weights[c] >> k & 1) << 2
+}
+
+/// The parts of a quantized record.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantRecord<'a> {
     bytes: &'a [u8],
@@ -91,7 +119,7 @@ impl<'a> QuantRecord<'a> {
         f32::from_le_bytes([b[0], b[1], b[2], b[3]])
     }
 
-    /// Block scales of a group, one byte per row: u8 in q8, i8 in q4.
+    /// Block scales of a group, one byte per row: u8 in q8, i8 in q4 and q3.
     pub fn block_scales(&self, group: usize) -> &'a [u8; ROWS] {
         assert!(group < self.groups);
         let at = ROW_SCALES_BYTES + group * ROWS;

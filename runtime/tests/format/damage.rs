@@ -89,7 +89,7 @@ fn what_opens_after_a_sealed_flip_runs() {
 /// Opening does not look at weights, so anything may be there: NaN scales, −128, rows of ones.
 #[test]
 fn any_weights_run() {
-    for encoding in [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4] {
+    for encoding in [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4, Encoding::Q3] {
         let mut file = Parts::default().build(|_, _| encoding);
         let data = u64_at(file.bytes(), 80) as usize;
         for byte in [0x00, 0x7f, 0x80, 0xff] {

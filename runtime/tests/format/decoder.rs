@@ -78,6 +78,7 @@ impl Tensor {
             1 => up_to_64(32 * self.cols),
             2 => weights + 512 * groups,
             3 => weights + 256 * groups,
+            4 => weights + 192 * groups,
             other => panic!("encoding {other}"),
         };
         let record = self.start + record * len;
@@ -90,10 +91,19 @@ impl Tensor {
                 let q = file[record + weights + col / 4 * 64 + lane * 4 + col % 4] as i8;
                 f32::from(q) * f32::from(scale(col / 32)) * row_scale()
             }
-            _ => {
+            3 => {
                 let byte = file[record + weights + col / 8 * 64 + lane * 4 + col % 4];
                 let nibble = if col % 8 < 4 { byte & 15 } else { byte >> 4 };
                 (f32::from(nibble) - 8.0) * f32::from(scale(col / 32) as i8) * row_scale()
+            }
+            _ => {
+                let group = record + weights + col / 32 * 192 + lane * 4 + col % 4;
+                let shift = if col % 8 < 4 { 0 } else { 4 };
+                let n = match col % 32 / 8 {
+                    3 => (0..3).map(|i| (file[group + 64 * i] >> (shift + 3) & 1) << i).sum(),
+                    tile => file[group + 64 * tile] >> shift & 7,
+                };
+                (f32::from(n) - 4.0) * f32::from(scale(col / 32) as i8) * row_scale()
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Version 1 as it was first written: `tests/data/format/v1-tiny.pgpt`.
 //!
 //! Every number of the file follows from the formulas below, so that anyone can check a byte by
-//! hand. A change of the bytes is a change of the format, which needs a new version or a new code;
+//! hand. `v1-q3.pgpt` is the same with its matrices in q3, which came later. A change of the bytes is a change of the format, which needs a new version or a new code;
 //! `POCKETGPT_BLESS=1` writes the file anew while there is none yet.
 
 use std::path::PathBuf;
@@ -44,6 +44,15 @@ fn encoding(role: Role) -> Encoding {
     }
 }
 
+/// All matrices in q3, as soon as there was such a code.
+fn q3_encoding(role: Role) -> Encoding {
+    match role {
+        role if role.is_matrix() => Encoding::Q3,
+        Role::Wpe => Encoding::F16,
+        _ => Encoding::F32,
+    }
+}
+
 fn power_of_two(exponent: usize) -> f32 {
     2f32.powi(-(exponent as i32))
 }
@@ -67,44 +76,69 @@ fn q4(row: usize, col: usize) -> Product {
     (q as i32 - 8, b as i32 - 127, power_of_two(9 + row % 3))
 }
 
+/// q3: integer, block scale and row scale.
+fn q3(row: usize, col: usize) -> Product {
+    let q = (row + 3 * col) % 8;
+    let (_, b, s) = q4(row, col);
+    (q as i32 - 4, b, s)
+}
+
 /// What a weight of the file is worth.
 fn expected(encoding: u8, row: usize, col: usize) -> f32 {
     let product = |(q, b, s): Product| q as f32 * b as f32 * s;
     match encoding {
         0 | 1 => float(row, col),
         2 => product(q8(row, col)),
-        _ => product(q4(row, col)),
+        3 => product(q4(row, col)),
+        _ => product(q3(row, col)),
     }
 }
 
 fn tensor(entry: &TensorEntry) -> Vec<u8> {
-    let product = if entry.encoding == Encoding::Q8 { q8 } else { q4 };
+    let product = match entry.encoding {
+        Encoding::Q8 => q8,
+        Encoding::Q3 => q3,
+        _ => q4,
+    };
     pack(entry, float, product)
 }
 
-fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data/format/v1-tiny.pgpt")
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data/format").join(name)
+}
+
+fn committed_as(name: &str) -> FileBytes {
+    FileBytes::new(&std::fs::read(path(name)).expect(name))
 }
 
 fn committed() -> FileBytes {
-    FileBytes::new(&std::fs::read(path()).expect("tests/data/format/v1-tiny.pgpt"))
+    committed_as("v1-tiny.pgpt")
 }
 
 #[test]
 fn version_1_does_not_change() {
-    let built = parts().write(|role, _| encoding(role), tensor).file;
-    if std::env::var_os("POCKETGPT_BLESS").is_some_and(|value| value == "1") {
-        std::fs::write(path(), built.bytes()).expect("the folder is there");
+    let files = [("v1-tiny.pgpt", encoding as fn(_) -> _), ("v1-q3.pgpt", q3_encoding)];
+    for (name, encoding) in files {
+        let built = parts().write(|role, _| encoding(role), tensor).file;
+        if std::env::var_os("POCKETGPT_BLESS").is_some_and(|value| value == "1") {
+            std::fs::write(path(name), built.bytes()).expect("the folder is there");
+        }
+        let committed = committed_as(name);
+        let same = built.bytes().iter().zip(committed.bytes()).position(|(a, b)| a != b);
+        assert_eq!(same, None, "the first byte of {name} that differs");
+        assert_eq!(built.bytes().len(), committed.bytes().len());
     }
-    let committed = committed();
-    let same = built.bytes().iter().zip(committed.bytes()).position(|(a, b)| a != b);
-    assert_eq!(same, None, "the first byte that differs");
-    assert_eq!(built.bytes().len(), committed.bytes().len());
 }
 
 #[test]
 fn every_weight_is_the_one_that_was_meant() {
-    let file = committed();
+    for (name, wte) in [("v1-tiny.pgpt", 3), ("v1-q3.pgpt", 4)] {
+        every_weight_of(&committed_as(name), wte);
+    }
+}
+
+/// `wte` is the code of its encoding.
+fn every_weight_of(file: &FileBytes, wte: u8) {
     let opened = file.open().unwrap();
     opened.verify().unwrap();
     assert_eq!(*opened.config(), parts().config);
@@ -123,9 +157,33 @@ fn every_weight_is_the_one_that_was_meant() {
     for token in 0..261 {
         let mut row = [0.0; 32];
         model.token_embedding(token as u32, &mut row);
-        assert_eq!(row.to_vec(), (0..32).map(|col| expected(3, token, col)).collect::<Vec<_>>());
+        assert_eq!(row.to_vec(), (0..32).map(|col| expected(wte, token, col)).collect::<Vec<_>>());
     }
-    tiny::two_steps(opened);
+    let [scalar, best] = tiny::two_steps(opened);
+    assert_eq!(scalar, best);
+}
+
+/// The worked example of `docs/format.md` for q3, in the same way.
+#[test]
+fn worked_example_of_q3() {
+    let file = committed_as("v1-q3.pgpt");
+    let bytes = file.bytes();
+    let wte = &decoder::tensors(bytes)[0];
+    // Row 260 = record 16, lane 4. A record is 64 + 64 + 192 = 320 bytes.
+    let weights = wte.start + 16 * 320 + 128;
+    // Input 19 is in the third tile: byte 2 · 64 + 4 · 4 + 3 = 147, bits 0 to 2: (260 + 57) % 8 = 5.
+    // Input 23 has bits 4 to 6: (260 + 69) % 8 = 1. Bits 3 and 7 are the last ones of inputs 27 and
+    // 31: (260 + 81) % 8 = 5 and (260 + 93) % 8 = 1.
+    assert_eq!(bytes[weights + 147], 0b0001_1101);
+    // Their middle ones are in the second tile, together with inputs 11 and 15: 293 % 8 = 5, 305 % 8
+    // = 1; their first ones in the first tile with inputs 3 and 7: 269 % 8 = 5, 281 % 8 = 1.
+    assert_eq!(bytes[weights + 83], 0b0001_0101);
+    assert_eq!(bytes[weights + 19], 0b1001_1101);
+    // (5 − 4) · −72 / 2048 and (1 − 4) · −72 / 2048: the scales are those of the q4 example.
+    assert_eq!(wte.weight(bytes, 260, 27), -72.0 / 2048.0);
+    assert_eq!(wte.weight(bytes, 260, 31), 216.0 / 2048.0);
+    // Lane 5 is behind the last row: 4 is 100, so the third tile has all last bits.
+    assert_eq!([23, 87, 151].map(|at| bytes[weights + at]), [0x44, 0x44, 0xcc]);
 }
 
 /// The worked example of `docs/format.md`: bytes and numbers found with pencil and paper.

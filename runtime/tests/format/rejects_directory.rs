@@ -74,7 +74,7 @@ fn rejects_tensor_order() {
 
 #[test]
 fn rejects_unknown_encoding() {
-    for code in [4, 5, 255] {
+    for code in [5, 6, 255] {
         let error = FormatError::UnknownEncoding { tensor: C_ATTN as u32, code };
         assert_eq!(refused(C_ATTN, 4, &[code]), error);
     }

@@ -139,6 +139,50 @@ fn rejects_padded_inputs_and_scales_not_zero() {
     assert_eq!(file.refused_by_verify(), error);
 }
 
+/// In q3, `[17, 64]` is records of 64 + 64 + 384 bytes; zero is 4, so the bytes of a group of zeros are
+/// `44`, `44` and `cc`, 64 times each.
+#[test]
+fn rejects_weights_of_three_bits() {
+    let good = Parts::default().build(|_, _| Encoding::Q3);
+    good.open().unwrap().verify().unwrap();
+    let refused = |tensor, at, bytes: &[u8]| {
+        let mut file = good.clone();
+        edit(&mut file, tensor, at, bytes);
+        file.refused_by_verify()
+    };
+    let range = FormatError::OutsideRange { tensor: WTE as u32 };
+    assert_eq!(refused(WTE, 64, &[0x80]), range);
+    assert_eq!(refused(WTE, 64 + 31, &[0x80]), range);
+    let infinite = FormatError::NotFinite { tensor: WTE as u32 };
+    assert_eq!(refused(WTE, 60, &f32::INFINITY.to_le_bytes()), infinite);
+    // The second record has one row. Each bit of each of the three bytes belongs to a weight.
+    let padding = FormatError::TensorPadding { tensor: WTE as u32 };
+    let second = 512;
+    assert_eq!(refused(WTE, second + 60, &1.0f32.to_le_bytes()), padding);
+    assert_eq!(refused(WTE, second + 64 + 31, &[1]), padding);
+    for (tile, zeros) in [0x44, 0x44, 0xcc].into_iter().enumerate() {
+        for at in [second + 128 + 4, second + 128 + 192 + 63].map(|at| at + 64 * tile) {
+            for bit in 0..8 {
+                assert_eq!(refused(WTE, at, &[zeros ^ 1 << bit]), padding, "{at} {bit}");
+            }
+            let mut file = good.clone();
+            edit(&mut file, WTE, at, &[zeros]);
+            file.open().unwrap().verify().unwrap();
+        }
+    }
+    // `mlp.c_proj` has 40 inputs: the second group's first tile holds eight of them.
+    let padding = FormatError::TensorPadding { tensor: MLP_C_PROJ as u32 };
+    assert_eq!(refused(MLP_C_PROJ, 64 + 32, &[1]), padding);
+    let group = 128 + 192;
+    let byte = good.bytes()[place(&good, MLP_C_PROJ).0 + group];
+    assert_eq!(refused(MLP_C_PROJ, group, &[byte ^ 0x08]), padding);
+    assert_eq!(refused(MLP_C_PROJ, group, &[byte ^ 0x80]), padding);
+    assert_eq!(refused(MLP_C_PROJ, group + 64, &[0x45]), padding);
+    let mut file = good.clone();
+    edit(&mut file, MLP_C_PROJ, group, &[byte ^ 0x77]);
+    file.open().unwrap().verify().unwrap();
+}
+
 /// 40 rows: the third record has eight. In f16 an odd number of inputs leaves half a line empty.
 #[test]
 fn rejects_float_padding_not_zero() {

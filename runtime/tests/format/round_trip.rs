@@ -60,7 +60,7 @@ fn weights_of(tensor: &TensorView<'_>) -> Vec<f32> {
             let lhs = Lhs::Float(FloatLhs { x: &x, m: cols, cols });
             kernels.matmul(&lhs, tensor.entry.encoding, tensor.bytes, &mut columns);
         }
-        Encoding::Q8 | Encoding::Q4 => {
+        Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => {
             let q: Vec<_> = unit(groups * 32).map(i8::from).collect();
             let sums: Vec<_> =
                 q.chunks_exact(32).map(|q| q.iter().map(|&q| i32::from(q)).sum()).collect();
@@ -89,7 +89,7 @@ proptest! {
         let parts = Parts { config, tokenizer, metadata };
         let mut codes = Numbers(seed);
         let mut written = parts.write(
-            |_, _| Encoding::from_code(codes.next() as u8 & 3).unwrap(),
+            |_, _| Encoding::from_code((codes.next() % 5) as u8).unwrap(),
             |entry| tensor(entry, seed ^ entry.offset << 40),
         );
 

@@ -10,7 +10,7 @@ use pocketgpt_runtime::memory::Line;
 use pocketgpt_runtime::model::Gpt2;
 use pocketgpt_runtime::parallel::Serial;
 use pocketgpt_runtime::quant::tile::{self, GROUP, ROWS};
-use pocketgpt_runtime::quant::{pack_q4_block, pack_q8_block};
+use pocketgpt_runtime::quant::{pack_q3_block, pack_q4_block, pack_q8_block};
 use pocketgpt_runtime::session::Session;
 use pocketgpt_runtime::tokenizer::{AddedFlags, TokenizerBuilder, alphabet};
 use pocketgpt_runtime::workspace::{Plan, SessionOptions};
@@ -227,7 +227,8 @@ pub fn pack(
             pack_q8_block(&values, &scales, &row_scales, record);
         } else {
             let scales: Vec<_> = scales.iter().map(|&b| b as i8).collect();
-            pack_q4_block(&values, &scales, &row_scales, record);
+            let pack = if encoding == Encoding::Q3 { pack_q3_block } else { pack_q4_block };
+            pack(&values, &scales, &row_scales, record);
         }
     }
     out
@@ -239,8 +240,13 @@ pub fn tensor(entry: &TensorEntry, seed: u64) -> Vec<u8> {
     let within = |any: u64, low: i32, high: i32| low + (any % (high - low + 1) as u64) as i32;
     let float = |any: u64| within(any, -255, 255) as f32 / 256.0;
     let q8 = entry.encoding == Encoding::Q8;
+    let (low, high) = match entry.encoding {
+        Encoding::Q8 => (-127, 127),
+        Encoding::Q3 => (-4, 3),
+        _ => (-8, 7),
+    };
     let product = |row, col| {
-        let q = if q8 { within(any(row, col), -127, 127) } else { within(any(row, col), -8, 7) };
+        let q = within(any(row, col), low, high);
         let b = any(row, col) >> 32;
         let b = if q8 { within(b, 0, 255) } else { within(b, -127, 127) };
         (q, b, float(any(row, 0)) / 1024.0)

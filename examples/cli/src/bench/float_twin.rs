@@ -6,7 +6,7 @@ use pocketgpt_runtime::format::{Encoding, TensorView, WeightFile};
 use pocketgpt_runtime::kernels::scalar::f16_to_f32;
 use pocketgpt_runtime::memory::Line;
 use pocketgpt_runtime::quant::tile::{self, QuantRecord, ROWS};
-use pocketgpt_runtime::quant::{unpack_q4, unpack_q8};
+use pocketgpt_runtime::quant::{unpack_q3, unpack_q4, unpack_q8};
 
 use crate::model::Model;
 use crate::units;
@@ -62,6 +62,7 @@ fn unpack(tensor: &TensorView<'_>, out: &mut [f32]) {
             Encoding::F16 => floats(record, out),
             Encoding::Q8 => unpack_record(record, out, unpack_q8),
             Encoding::Q4 => unpack_record(record, out, unpack_q4),
+            Encoding::Q3 => unpack_record(record, out, unpack_q3),
         }
     }
 }

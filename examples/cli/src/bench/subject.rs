@@ -59,7 +59,7 @@ impl<'w> Subject<'w> {
         let load_seconds = start.elapsed().as_secs_f64();
         let file = model.weights()?;
         let arithmetic = match block_encoding(&file) {
-            Encoding::Q8 | Encoding::Q4 => Arithmetic::Int8,
+            Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => Arithmetic::Int8,
             Encoding::F32 | Encoding::F16 => Arithmetic::F32,
         };
         Ok(Self {

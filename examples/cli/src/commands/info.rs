@@ -188,7 +188,7 @@ fn config(config: &Gpt2Config) -> Config {
 }
 
 fn encodings(file: &WeightFile<'_>) -> Vec<EncodingUse> {
-    [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4]
+    [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4, Encoding::Q3]
         .into_iter()
         .map(|encoding| {
             let (mut tensors, mut bytes) = (0, 0);

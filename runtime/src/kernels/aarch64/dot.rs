@@ -13,7 +13,7 @@ use crate::format::Encoding;
 use crate::kernels::generic::Lanes;
 use crate::kernels::{Columns, QuantLhs};
 use crate::math::Simd;
-use crate::quant::tile::{self, GROUP, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
+use crate::quant::tile::{self, GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
 
 /// Four inputs of sixteen rows, or eight in nibbles: four registers, aligned as records are.
 ///
@@ -38,16 +38,17 @@ pub(super) trait Dot: Copy {
     fn add(self, sums: Self::Sums, w: [int8x16_t; 4], lhs: Self::Lhs) -> Self::Sums;
     fn total(self, sums: Self::Sums) -> int32x4_t;
 
-    /// `sum` is that of the activations, as in [`Self::nibble_total`].
-    fn nibble_zero(self, sum: i32) -> Self::NibbleSums;
+    /// `offset` as in [`Self::nibble_total`].
+    fn nibble_zero(self, offset: i32) -> Self::NibbleSums;
     fn nibble_add(
         self,
         sums: Self::NibbleSums,
         w: [int8x16_t; 4],
         lhs: Self::Lhs,
     ) -> Self::NibbleSums;
-    /// The sums, less 8 times `sum`: nibbles stand for −8..=7.
-    fn nibble_total(self, sums: Self::NibbleSums, sum: i32) -> int32x4_t;
+    /// The sums, less `offset`: nibbles stand for −8..=7 in q4, so that it is 8 times the sum of
+    /// the activations.
+    fn nibble_total(self, sums: Self::NibbleSums, offset: i32) -> int32x4_t;
 }
 
 #[inline(always)]
@@ -55,17 +56,6 @@ pub(super) fn load(from: &[u8; 16]) -> int8x16_t {
     // SAFETY: (1) NEON, by the build's target; (2) (3) a reference to 16 bytes, any alignment
     // will do.
     unsafe { vld1q_s8(from.as_ptr().cast()) }
-}
-
-/// The low nibbles, and the high ones.
-#[inline(always)]
-pub(super) fn nibbles(w: int8x16_t) -> [int8x16_t; 2] {
-    // SAFETY: (1) NEON, by the build's target.
-    unsafe {
-        let w = vreinterpretq_u8_s8(w);
-        let low = vandq_u8(w, vdupq_n_u8(15));
-        [vreinterpretq_s8_u8(low), vreinterpretq_s8_u8(vshrq_n_u8::<4>(w))]
-    }
 }
 
 /// How an encoding's groups are multiplied.
@@ -83,14 +73,15 @@ pub(super) trait Group {
     ) -> [[int32x4_t; QUADS]; M];
     /// A block scale as a number, from its byte moved to the top of a lane.
     fn block_scale(top: int32x4_t) -> float32x4_t;
-    /// Whether [`Self::eight_inputs`] gives weights times 16.
-    const TIMES_16: bool;
+    /// [`Self::eight_inputs`] gives weights times a power of two: which.
+    const FRACTION: u32;
     /// Inputs `8j..8j + 4` and `8j + 4..8j + 8` of four rows, as signed bytes.
     fn eight_inputs(tiles: &Self::Tiles, j: usize, quad: usize) -> [int8x16_t; 2];
 }
 
 pub(super) struct Q8;
 pub(super) struct Q4;
+pub(super) struct Q3;
 
 impl Group for Q8 {
     const ENCODING: Encoding = Encoding::Q8;
@@ -133,16 +124,105 @@ impl Group for Q8 {
         unsafe { vcvtq_n_f32_u32::<24>(vreinterpretq_u32_s32(top)) }
     }
 
-    const TIMES_16: bool = false;
+    const FRACTION: u32 = 0;
     #[inline(always)]
     fn eight_inputs(tiles: &Self::Tiles, j: usize, quad: usize) -> [int8x16_t; 2] {
         [tiles[2 * j][quad], tiles[2 * j + 1][quad]]
     }
 }
 
-impl Group for Q4 {
+/// An encoding whose groups are four tiles of nibbles.
+pub(super) trait Nibbles {
+    const ENCODING: Encoding;
+    /// The tiles that are stored.
+    type Tiles: Pod;
+    /// What is added to weights to make them unsigned, as a power of two.
+    const OFFSET_SHIFT: u32;
+    /// As in [`Group`].
+    const FRACTION: u32;
+    /// Four rows of tile `j`.
+    fn tile(tiles: &Self::Tiles, j: usize, quad: usize) -> int8x16_t;
+    /// The low nibbles of a tile, and the high ones.
+    fn unsigned(w: int8x16_t) -> [int8x16_t; 2];
+    /// What they stand for, times a power of two.
+    fn signed(w: int8x16_t) -> [int8x16_t; 2];
+}
+
+impl Nibbles for Q4 {
     const ENCODING: Encoding = Encoding::Q4;
     type Tiles = [Tile; Q4_GROUP_BYTES / 64];
+    const OFFSET_SHIFT: u32 = 3;
+    const FRACTION: u32 = 4;
+
+    #[inline(always)]
+    fn tile(tiles: &Self::Tiles, j: usize, quad: usize) -> int8x16_t {
+        tiles[j][quad]
+    }
+    #[inline(always)]
+    fn unsigned(w: int8x16_t) -> [int8x16_t; 2] {
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe {
+            let w = vreinterpretq_u8_s8(w);
+            let low = vandq_u8(w, vdupq_n_u8(15));
+            [vreinterpretq_s8_u8(low), vreinterpretq_s8_u8(vshrq_n_u8::<4>(w))]
+        }
+    }
+    /// A nibble less 8 is the nibble with its first bit turned, in two's complement; at the top of
+    /// a byte it needs no extension of its sign.
+    #[inline(always)]
+    fn signed(w: int8x16_t) -> [int8x16_t; 2] {
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe {
+            let w = veorq_s8(w, vdupq_n_s8(0x88_u8 as i8));
+            [vshlq_n_s8::<4>(w), vandq_s8(w, vdupq_n_s8(0xf0_u8 as i8))]
+        }
+    }
+}
+
+impl Nibbles for Q3 {
+    const ENCODING: Encoding = Encoding::Q3;
+    type Tiles = [Tile; Q3_GROUP_BYTES / 64];
+    const OFFSET_SHIFT: u32 = 2;
+    const FRACTION: u32 = 5;
+
+    /// The fourth is in the last bits of the others' nibbles; its own last bits are anything.
+    #[inline(always)]
+    fn tile(tiles: &Self::Tiles, j: usize, quad: usize) -> int8x16_t {
+        if j < 3 {
+            return tiles[j][quad];
+        }
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe {
+            let a = vshrq_n_u8::<3>(vreinterpretq_u8_s8(tiles[0][quad]));
+            let b = vshrq_n_u8::<2>(vreinterpretq_u8_s8(tiles[1][quad]));
+            let c = vshrq_n_u8::<1>(vreinterpretq_u8_s8(tiles[2][quad]));
+            let bc = vbslq_u8(vdupq_n_u8(0x22), b, c);
+            vreinterpretq_s8_u8(vbslq_u8(vdupq_n_u8(0x11), a, bc))
+        }
+    }
+    #[inline(always)]
+    fn unsigned(w: int8x16_t) -> [int8x16_t; 2] {
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe {
+            let (w, mask) = (vreinterpretq_u8_s8(w), vdupq_n_u8(7));
+            let [low, high] = [vandq_u8(w, mask), vandq_u8(vshrq_n_u8::<4>(w), mask)];
+            [vreinterpretq_s8_u8(low), vreinterpretq_s8_u8(high)]
+        }
+    }
+    /// As in q4, with three bits at the top of a byte.
+    #[inline(always)]
+    fn signed(w: int8x16_t) -> [int8x16_t; 2] {
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe {
+            let w = veorq_s8(w, vdupq_n_s8(0x44));
+            [vshlq_n_s8::<5>(w), vandq_s8(vshlq_n_s8::<1>(w), vdupq_n_s8(0xe0_u8 as i8))]
+        }
+    }
+}
+
+impl<N: Nibbles> Group for N {
+    const ENCODING: Encoding = N::ENCODING;
+    type Tiles = N::Tiles;
 
     #[inline(always)]
     fn dot<D: Dot, const M: usize, const QUADS: usize>(
@@ -152,27 +232,29 @@ impl Group for Q4 {
         q: [&[[i8; 16]; 2]; M],
         activation_sums: [i32; M],
     ) -> [[int32x4_t; QUADS]; M] {
-        let mut sums = [[d.nibble_zero(activation_sums[0]); QUADS]; M];
+        let mut sums = [[d.nibble_zero(activation_sums[0] << N::OFFSET_SHIFT); QUADS]; M];
         for i in 1..M {
-            sums[i] = [d.nibble_zero(activation_sums[i]); QUADS];
+            sums[i] = [d.nibble_zero(activation_sums[i] << N::OFFSET_SHIFT); QUADS];
         }
-        for (half, tiles) in tiles.as_chunks::<2>().0.iter().enumerate() {
+        for half in 0..2 {
             let mut lhs = [d.lhs(&q[0][half]); M];
             for i in 1..M {
                 lhs[i] = d.lhs(&q[i][half]);
             }
             for quad in 0..QUADS {
-                let [a, b] = nibbles(tiles[0][first + quad]);
-                let [c, e] = nibbles(tiles[1][first + quad]);
+                let [a, b] = N::unsigned(N::tile(tiles, 2 * half, first + quad));
+                let [c, e] = N::unsigned(N::tile(tiles, 2 * half + 1, first + quad));
                 for i in 0..M {
                     sums[i][quad] = d.nibble_add(sums[i][quad], [a, b, c, e], lhs[i]);
                 }
             }
         }
-        let mut totals = [[d.nibble_total(sums[0][0], activation_sums[0]); QUADS]; M];
+        let first = d.nibble_total(sums[0][0], activation_sums[0] << N::OFFSET_SHIFT);
+        let mut totals = [[first; QUADS]; M];
         for i in 0..M {
+            let offset = activation_sums[i] << N::OFFSET_SHIFT;
             for quad in 0..QUADS {
-                totals[i][quad] = d.nibble_total(sums[i][quad], activation_sums[i]);
+                totals[i][quad] = d.nibble_total(sums[i][quad], offset);
             }
         }
         totals
@@ -184,16 +266,10 @@ impl Group for Q4 {
         unsafe { vcvtq_n_f32_s32::<24>(top) }
     }
 
-    const TIMES_16: bool = true;
-    /// A nibble less 8 is the nibble with its first bit turned, in two's complement; at the top of
-    /// a byte it needs no extension of its sign.
+    const FRACTION: u32 = N::FRACTION;
     #[inline(always)]
     fn eight_inputs(tiles: &Self::Tiles, j: usize, quad: usize) -> [int8x16_t; 2] {
-        // SAFETY: (1) NEON, by the build's target.
-        unsafe {
-            let w = veorq_s8(tiles[j][quad], vdupq_n_s8(0x88_u8 as i8));
-            [vshlq_n_s8::<4>(w), vandq_s8(w, vdupq_n_s8(0xf0_u8 as i8))]
-        }
+        N::signed(N::tile(tiles, j, quad))
     }
 }
 

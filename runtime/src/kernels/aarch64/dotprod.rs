@@ -1,19 +1,26 @@
 //! `sdot`: four products of signed bytes in each 32-bit lane, four activations for all lanes.
 //!
-//! The nibbles of q4 are signed bytes as they are. Sums are exact in 32 bits, so that the zero
+//! The nibbles of q4 and q3 are signed bytes as they are. Sums are exact in 32 bits, so that the zero
 //! point is what they begin with.
 
 use core::arch::aarch64::*;
 
 use super::asm::sdot_lane;
-use super::dot::{self, Dot, Group, Q4, Q8};
+use super::dot::{self, Dot, Group, Q3, Q4, Q8};
 use super::neon;
 use super::panel::{self, sdot::Sdot};
 use crate::isa::Isa;
 use crate::kernels::{Columns, QuantLhs, Table};
 
-pub(in crate::kernels) static TABLE: Table =
-    Table { isa: Isa::Dotprod, matmul_q8, matmul_q4, scores_q8, values_q8, ..neon::TABLE };
+pub(in crate::kernels) static TABLE: Table = Table {
+    isa: Isa::Dotprod,
+    matmul_q8,
+    matmul_q4,
+    matmul_q3,
+    scores_q8,
+    values_q8,
+    ..neon::TABLE
+};
 
 /// Proof that the CPU has the instructions: made only in functions that require them.
 #[derive(Clone, Copy)]
@@ -56,9 +63,9 @@ impl Dot for Dotprod {
         sums
     }
     #[inline(always)]
-    fn nibble_zero(self, sum: i32) -> int32x4_t {
+    fn nibble_zero(self, offset: i32) -> int32x4_t {
         // SAFETY: (1) by the token.
-        unsafe { vdupq_n_s32(-8 * sum) }
+        unsafe { vdupq_n_s32(-offset) }
     }
     #[inline(always)]
     fn nibble_add(self, sums: int32x4_t, w: [int8x16_t; 4], lhs: int8x16_t) -> int32x4_t {
@@ -78,6 +85,11 @@ fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 #[target_feature(enable = "neon,dotprod")]
 fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     matmul::<Q4>(Dotprod::new(), lhs, records, dst);
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    matmul::<Q3>(Dotprod::new(), lhs, records, dst);
 }
 
 /// Panels of six tokens, the last one with four at least: with fewer, or for a single panel of four,

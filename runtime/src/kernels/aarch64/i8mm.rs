@@ -1,17 +1,17 @@
 //! `smmla`: two rows by two tokens of eight inputs, for four tokens and more.
 //!
-//! Its operand is eight inputs of two rows: those of q4 lie in the two nibbles of the same bytes,
+//! Its operand is eight inputs of two rows: those of q4 and q3 lie in the two nibbles of the same bytes,
 //! those of q8 in two tiles, and zipping 32-bit lanes brings them together. That costs as much as
 //! `smmla` saves where fewer than four tokens share it: those are the business of `sdot`.
 
-use super::dot::{self, Group, Q4, Q8};
+use super::dot::{self, Group, Q3, Q4, Q8};
 use super::dotprod::{self, Dotprod};
 use super::panel::{self, smmla::Smmla};
 use crate::isa::Isa;
 use crate::kernels::{Columns, QuantLhs, Table};
 
 pub(in crate::kernels) static TABLE: Table =
-    Table { isa: Isa::I8mm, matmul_q8, matmul_q4, ..dotprod::TABLE };
+    Table { isa: Isa::I8mm, matmul_q8, matmul_q4, matmul_q3, ..dotprod::TABLE };
 
 #[target_feature(enable = "neon,dotprod,i8mm")]
 fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
@@ -21,6 +21,11 @@ fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 #[target_feature(enable = "neon,dotprod,i8mm")]
 fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     matmul::<Q4>(lhs, records, dst);
+}
+
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    matmul::<Q3>(lhs, records, dst);
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{self, Dot, Q4, Q8};
+use super::dot::{self, Dot, Q3, Q4, Q8};
 use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
@@ -259,9 +259,9 @@ impl Dot for Neon {
         [low, high]
     }
     #[inline(always)]
-    fn nibble_total(self, [low, high]: [int16x8_t; 2], sum: i32) -> int32x4_t {
+    fn nibble_total(self, [low, high]: [int16x8_t; 2], offset: i32) -> int32x4_t {
         // SAFETY: (1) NEON, by the build's target.
-        unsafe { vsubq_s32(vpaddlq_s16(vpaddq_s16(low, high)), vdupq_n_s32(sum << 3)) }
+        unsafe { vsubq_s32(vpaddlq_s16(vpaddq_s16(low, high)), vdupq_n_s32(offset)) }
     }
 }
 
@@ -273,6 +273,11 @@ fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 #[target_feature(enable = "neon")]
 fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     dot::matmul::<_, Q4, 2, 2>(Neon::new(), lhs, 0, records, dst);
+}
+
+#[target_feature(enable = "neon")]
+fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    dot::matmul::<_, Q3, 2, 2>(Neon::new(), lhs, 0, records, dst);
 }
 
 #[target_feature(enable = "neon")]

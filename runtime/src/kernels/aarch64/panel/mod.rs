@@ -132,12 +132,13 @@ macro_rules! panel_loop {
             "ld1 {{v16.4s-v19.4s}}, [{zeros}]\n",
         )
     };
-    ($times_16:expr, $panel:expr, $rows:expr, $sums:expr, $groups:ident) => {{
+    ($fraction:expr, $panel:expr, $rows:expr, $sums:expr, $groups:ident) => {{
         assert!($panel.len() == $rows.len() && !$rows.is_empty());
-        if $times_16 {
-            panel_loop!(@ ", #4", $panel, $rows, $sums, $groups)
-        } else {
-            panel_loop!(@ "", $panel, $rows, $sums, $groups)
+        match $fraction {
+            0 => panel_loop!(@ "", $panel, $rows, $sums, $groups),
+            4 => panel_loop!(@ ", #4", $panel, $rows, $sums, $groups),
+            5 => panel_loop!(@ ", #5", $panel, $rows, $sums, $groups),
+            _ => unreachable!("no encoding has another one"),
         }
     }};
     (@ $fraction:literal, $panel:expr, $rows:expr, $sums:expr, $groups:ident) => {{

@@ -129,7 +129,7 @@ macro_rules! groups {
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn add<G: Group>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
-    panel_loop!(G::TIMES_16, panel, rows, sums, groups)
+    panel_loop!(G::FRACTION, panel, rows, sums, groups)
 }
 
 impl Form for Sdot {

@@ -123,7 +123,7 @@ macro_rules! groups {
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
 fn add<G: Group>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
-    panel_loop!(G::TIMES_16, panel, rows, sums, groups)
+    panel_loop!(G::FRACTION, panel, rows, sums, groups)
 }
 
 /// The first halves of two registers, and their second halves.

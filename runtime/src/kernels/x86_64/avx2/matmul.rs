@@ -1,4 +1,4 @@
-//! Matrix products over q8 and q4.
+//! Matrix products over q8, q4 and q3.
 #![allow(
     clippy::needless_range_loop,
     reason = "a token's number indexes registers, scales and rows alike, whichever a loop needs"
@@ -14,7 +14,7 @@ use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
 use crate::kernels::x86_64::transpose_4x8;
 use crate::kernels::{Columns, QuantLhs};
 use crate::math::Simd;
-use crate::quant::tile::{self, GROUP, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
+use crate::quant::tile::{self, GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
 
 /// How an encoding's groups are multiplied with one token.
 trait Group {
@@ -26,7 +26,9 @@ trait Group {
 }
 
 struct Q8;
-struct Q4;
+struct Few<const BITS: u32>;
+type Q4 = Few<4>;
+type Q3 = Few<3>;
 
 impl Group for Q8 {
     const ENCODING: Encoding = Encoding::Q8;
@@ -58,27 +60,96 @@ impl Group for Q8 {
     }
 }
 
-impl Group for Q4 {
+/// An encoding whose groups are four tiles of nibbles, in 64 bytes each.
+trait Nibbles {
+    const ENCODING: Encoding;
+    /// Tiles that are stored.
+    const TILES: usize;
+    /// The bits of a nibble that count.
+    const MASK: i8;
+    /// Half the number of values: what they are stored with more, as a power of two.
+    const OFFSET_SHIFT: i32;
+    /// The tile that is not stored, if there is one; it is made from the others.
+    fn fourth(tiles: &[[[u8; 32]; 2]]) -> Option<[__m256i; 2]>;
+}
+
+impl Nibbles for Q4 {
     const ENCODING: Encoding = Encoding::Q4;
-    const BYTES: usize = Q4_GROUP_BYTES;
+    const TILES: usize = Q4_GROUP_BYTES / 64;
+    const MASK: i8 = 15;
+    const OFFSET_SHIFT: i32 = 3;
+    #[inline(always)]
+    fn fourth(_: &[[[u8; 32]; 2]]) -> Option<[__m256i; 2]> {
+        None
+    }
+}
+
+impl Nibbles for Q3 {
+    const ENCODING: Encoding = Encoding::Q3;
+    const TILES: usize = Q3_GROUP_BYTES / 64;
+    const MASK: i8 = 7;
+    const OFFSET_SHIFT: i32 = 2;
+    /// Its bits are the last ones of the others' nibbles.
+    #[inline(always)]
+    fn fourth(tiles: &[[[u8; 32]; 2]]) -> Option<[__m256i; 2]> {
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let [a, b, c] = tiles else { unreachable!("three are stored") };
+            Some([spare_bits(&a[0], &b[0], &c[0]), spare_bits(&a[1], &b[1], &c[1])])
+        }
+    }
+}
+
+/// Bits 3 and 7 of the bytes of three tiles, as bits 0 to 2 and 4 to 6 of one. By itself, not a closure,
+/// which would not have these target features and make each operation a call.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn spare_bits(a: &[u8; 32], b: &[u8; 32], c: &[u8; 32]) -> __m256i {
+    let a = _mm256_and_si256(_mm256_srli_epi16::<3>(load(a)), _mm256_set1_epi8(0x11));
+    let b = _mm256_and_si256(_mm256_srli_epi16::<2>(load(b)), _mm256_set1_epi8(0x22));
+    let c = _mm256_and_si256(_mm256_srli_epi16::<1>(load(c)), _mm256_set1_epi8(0x44));
+    _mm256_or_si256(_mm256_or_si256(a, b), c)
+}
+
+/// Adds the products of one token with a tile in 16 bits, for eight rows in each half.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_nibbles<N: Nibbles>(
+    dots: &mut [__m256i; 2],
+    tile: [__m256i; 2],
+    [q_low, q_high]: &[[i8; 4]; 2],
+) {
+    let mask = _mm256_set1_epi8(N::MASK);
+    let (q_low, q_high) = (broadcast(q_low), broadcast(q_high));
+    for half in 0..2 {
+        let low = _mm256_maddubs_epi16(_mm256_and_si256(tile[half], mask), q_low);
+        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(tile[half]), mask);
+        let both = _mm256_add_epi16(low, _mm256_maddubs_epi16(high, q_high));
+        dots[half] = _mm256_add_epi16(dots[half], both);
+    }
+}
+
+impl<const BITS: u32> Group for Few<BITS>
+where
+    Self: Nibbles,
+{
+    const ENCODING: Encoding = <Self as Nibbles>::ENCODING;
+    const BYTES: usize = 64 * Self::TILES;
     #[inline(always)]
     fn dot(weights: &[u8], q: &[[i8; 4]; 8], sum: i32) -> [__m256i; 2] {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
-            let mask = _mm256_set1_epi8(15);
             let mut dots = [_mm256_setzero_si256(); 2];
+            let tiles = &weights.as_chunks().0.as_chunks::<2>().0[..Self::TILES];
             let q = q.as_chunks::<2>().0;
-            for (w, [q_low, q_high]) in weights.as_chunks().0.as_chunks::<2>().0.iter().zip(q) {
-                let (q_low, q_high) = (broadcast(q_low), broadcast(q_high));
-                for half in 0..2 {
-                    let w = load(&w[half]);
-                    let low = _mm256_maddubs_epi16(_mm256_and_si256(w, mask), q_low);
-                    let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), mask);
-                    let both = _mm256_add_epi16(low, _mm256_maddubs_epi16(high, q_high));
-                    dots[half] = _mm256_add_epi16(dots[half], both);
-                }
+            for (w, q) in tiles.iter().zip(q) {
+                add_nibbles::<Self>(&mut dots, [load(&w[0]), load(&w[1])], q);
             }
-            let (ones, offset) = (_mm256_set1_epi16(1), _mm256_set1_epi32(sum << 3));
+            if let Some(w) = Self::fourth(tiles) {
+                add_nibbles::<Self>(&mut dots, w, &q[3]);
+            }
+            let offset = _mm256_set1_epi32(sum << Self::OFFSET_SHIFT);
+            let ones = _mm256_set1_epi16(1);
             [
                 _mm256_sub_epi32(_mm256_madd_epi16(dots[0], ones), offset),
                 _mm256_sub_epi32(_mm256_madd_epi16(dots[1], ones), offset),
@@ -106,6 +177,11 @@ pub(super) fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     matmul::<Q4>(lhs, records, dst);
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    matmul::<Q3>(lhs, records, dst);
 }
 
 /// Four tokens at a time, and a single one by itself.
@@ -139,11 +215,14 @@ fn store_tokens(column: __m128i, to: &mut [[i8; 4]; 4]) {
     unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), column) }
 }
 
-impl Tile<4> for Q4 {
-    const ENCODING: Encoding = Encoding::Q4;
-    const GROUP_BYTES: usize = Q4_GROUP_BYTES;
+impl<const BITS: u32> Tile<4> for Few<BITS>
+where
+    Self: Nibbles,
+{
+    const ENCODING: Encoding = <Self as Nibbles>::ENCODING;
+    const GROUP_BYTES: usize = 64 * Self::TILES;
     /// `offsets` are pairs of 16-bit numbers, one for each half of a lane: the sums of the
-    /// activations that this half is multiplied with, times −8. With them a sum of a whole group
+    /// activations that this half is multiplied with, times −8 (−4 in q3). With them a sum of a whole group
     /// is that of signed weights and stays inside ±16256.
     type Group = PanelGroup<4>;
     const ZERO: PanelGroup<4> = PanelGroup::ZERO;
@@ -163,7 +242,8 @@ impl Tile<4> for Q4 {
             }
             let sums =
                 _mm_add_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-            let offsets = _mm_sub_epi16(_mm_setzero_si128(), _mm_slli_epi16::<3>(sums));
+            let sums = _mm_sll_epi16(sums, _mm_cvtsi32_si128(Self::OFFSET_SHIFT));
+            let offsets = _mm_sub_epi16(_mm_setzero_si128(), sums);
             _mm_storeu_si128(out.offsets.as_mut_ptr().cast(), offsets);
         }
     }
@@ -172,10 +252,10 @@ impl Tile<4> for Q4 {
     fn add(panel: &[PanelGroup<4>], piece: Piece<'_>, mut sums: Sums<'_, '_>) {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
-            let (mask, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
-            let parts = not_unrolled(GROUP / 8);
+            let (mask, ones) = (_mm256_set1_epi8(Self::MASK), _mm256_set1_epi16(1));
+            let parts = not_unrolled(Self::TILES);
             let mut acc = load_sums(&mut sums, &piece);
-            let weights = piece.weights.as_chunks::<Q4_GROUP_BYTES>().0;
+            let weights = piece.weights.chunks_exact(64 * Self::TILES);
             for ((group, b), w) in panel.iter().zip(piece.block_scales).zip(weights) {
                 let mut dots = [[_mm256_setzero_si256(); 2]; 4];
                 for i in 0..4 {
@@ -191,6 +271,13 @@ impl Tile<4> for Q4 {
                     let high = [load(&w[0]), load(&w[1])]
                         .map(|w| _mm256_and_si256(_mm256_srli_epi16::<4>(w), mask));
                     add_products(&mut dots, high, q);
+                }
+                if let Some(w) = Self::fourth(w) {
+                    let low = [_mm256_and_si256(w[0], mask), _mm256_and_si256(w[1], mask)];
+                    add_products(&mut dots, low, &q[3][0]);
+                    let high = [_mm256_srli_epi16::<4>(w[0]), _mm256_srli_epi16::<4>(w[1])];
+                    let high = [_mm256_and_si256(high[0], mask), _mm256_and_si256(high[1], mask)];
+                    add_products(&mut dots, high, &q[3][1]);
                 }
                 let b = Self::block_scales(b);
                 for i in 0..4 {

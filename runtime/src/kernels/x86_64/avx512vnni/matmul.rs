@@ -1,4 +1,4 @@
-//! Matrix products over q8 and q4.
+//! Matrix products over q8, q4 and q3.
 #![allow(
     clippy::needless_range_loop,
     reason = "a token's number indexes registers, scales and rows alike, whichever a loop needs"
@@ -12,7 +12,7 @@ use crate::kernels::x86_64::ahead;
 use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
 use crate::kernels::x86_64::transpose_8x8;
 use crate::kernels::{Columns, QuantLhs};
-use crate::quant::tile::{self, GROUP, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
+use crate::quant::tile::{self, GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
 
 /// How an encoding's groups are multiplied.
 trait Group {
@@ -38,6 +38,7 @@ trait Group {
 
 struct Q8;
 struct Q4;
+struct Q3;
 
 impl Group for Q8 {
     const ENCODING: Encoding = Encoding::Q8;
@@ -99,17 +100,8 @@ impl Group for Q4 {
     ) -> [__m512i; M] {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
-            let mask = _mm512_set1_epi8(15);
-            for (w, [q_low, q_high]) in weights.as_chunks().0.iter().zip(q.as_chunks().0) {
-                let w = load(w);
-                let low = _mm512_and_si512(w, mask);
-                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(w), mask);
-                for i in 0..M {
-                    sums[i] = _mm512_dpbusd_epi32(sums[i], low, broadcast(&q_low[i]));
-                }
-                for i in 0..M {
-                    sums[i] = _mm512_dpbusd_epi32(sums[i], high, broadcast(&q_high[i]));
-                }
+            for (w, q) in weights.as_chunks().0.iter().zip(q.as_chunks().0) {
+                sums = add_nibbles::<15, M>(load(w), q, sums);
             }
             sums
         }
@@ -121,6 +113,65 @@ impl Group for Q4 {
     }
 }
 
+impl Group for Q3 {
+    const ENCODING: Encoding = Encoding::Q3;
+    const BYTES: usize = Q3_GROUP_BYTES;
+    const OFFSET_SHIFT: u32 = 2;
+    #[inline(always)]
+    fn dot<const M: usize>(
+        weights: &[u8],
+        q: &[[[i8; 4]; M]; 8],
+        mut sums: [__m512i; M],
+    ) -> [__m512i; M] {
+        let w = &weights.as_chunks().0[..3];
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let w = [load(&w[0]), load(&w[1]), load(&w[2])];
+            for (w, q) in [w[0], w[1], w[2], spare_bits(w)].into_iter().zip(q.as_chunks().0) {
+                sums = add_nibbles::<7, M>(w, q, sums);
+            }
+            sums
+        }
+    }
+    #[inline(always)]
+    fn block_scales(bytes: &[u8; ROWS]) -> __m512 {
+        Q4::block_scales(bytes)
+    }
+}
+
+/// Adds the products of a tile of nibbles, of whose bits `MASK` counts.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn add_nibbles<const MASK: i8, const M: usize>(
+    w: __m512i,
+    [q_low, q_high]: &[[[i8; 4]; M]; 2],
+    mut sums: [__m512i; M],
+) -> [__m512i; M] {
+    let mask = _mm512_set1_epi8(MASK);
+    let low = _mm512_and_si512(w, mask);
+    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(w), mask);
+    for i in 0..M {
+        sums[i] = _mm512_dpbusd_epi32(sums[i], low, broadcast(&q_low[i]));
+    }
+    for i in 0..M {
+        sums[i] = _mm512_dpbusd_epi32(sums[i], high, broadcast(&q_high[i]));
+    }
+    sums
+}
+
+/// The fourth tile of a group of q3, which is in the last bits of the others' nibbles. Its own last
+/// bits are anything.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn spare_bits([a, b, c]: [__m512i; 3]) -> __m512i {
+    // The bits of the second operand where the first one is set, else those of the third.
+    const CHOOSE: i32 = 0xca;
+    let (a, b) = (_mm512_srli_epi16::<3>(a), _mm512_srli_epi16::<2>(b));
+    let c = _mm512_srli_epi16::<1>(c);
+    let bc = _mm512_ternarylogic_epi32::<CHOOSE>(_mm512_set1_epi8(0x22), b, c);
+    _mm512_ternarylogic_epi32::<CHOOSE>(_mm512_set1_epi8(0x11), a, bc)
+}
+
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     matmul::<Q8>(lhs, records, dst);
@@ -129,6 +180,11 @@ pub(super) fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     matmul::<Q4>(lhs, records, dst);
+}
+
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    matmul::<Q3>(lhs, records, dst);
 }
 
 /// Eight tokens at a time, then four, and a single one by itself.

@@ -17,7 +17,7 @@ use crate::kernels::{Columns, FloatLhs, Table};
 use crate::math::Simd;
 use crate::quant::tile::{self, ROWS};
 use attention::{scores_q8, values_q8};
-use matmul::{matmul_q4, matmul_q8};
+use matmul::{matmul_q3, matmul_q4, matmul_q8};
 
 /// Proof that the CPU has the instructions: made only in functions that require them.
 #[derive(Clone, Copy)]

@@ -1,0 +1,43 @@
+//! 3-bit records.
+
+use super::tile::{self, GROUP, QuantRecord, ROW_SCALES_BYTES, ROWS, q3_bits, q3_value};
+use crate::format::Encoding;
+
+/// Stored integer of the value zero.
+pub const ZERO_POINT: u8 = 4;
+
+/// Writes a q3 record from quantized rows.
+///
+/// `values`: `[16][groups * 32]`, each in −4..=3; `block_scales`: `[16][groups]`;
+/// `row_scales`: `[16]`. Rows and inputs behind the last one are to be zero.
+///
+/// # Panics
+/// If a length does not fit the others.
+pub fn pack_q3_block(values: &[i8], block_scales: &[i8], row_scales: &[f32; ROWS], out: &mut [u8]) {
+    let groups = block_scales.len() / ROWS;
+    let cols = groups * GROUP;
+    assert_eq!(block_scales.len(), ROWS * groups);
+    assert_eq!(values.len(), ROWS * cols);
+    assert_eq!(out.len(), tile::record_len(Encoding::Q3, cols));
+    out.fill(0);
+    let (head, weights) = out.split_at_mut(tile::weights_offset(groups));
+    for lane in 0..ROWS {
+        head[4 * lane..4 * lane + 4].copy_from_slice(&row_scales[lane].to_le_bytes());
+        for g in 0..groups {
+            head[ROW_SCALES_BYTES + g * ROWS + lane] = block_scales[lane * groups + g] as u8;
+        }
+        for col in 0..cols {
+            let value = (values[lane * cols + col] + ZERO_POINT as i8) as u8;
+            for (bit, (byte, place)) in q3_bits(lane, col).into_iter().enumerate() {
+                weights[byte] |= (value >> bit & 1) << place;
+            }
+        }
+    }
+}
+
+/// Reads one weight of a q3 record: `(n − 4) · b` is exact, so there is one rounding.
+pub fn unpack_q3(record: &QuantRecord<'_>, lane: usize, col: usize) -> f32 {
+    let n = q3_value(record.weights(), lane, col);
+    let b = record.block_scales(col / GROUP)[lane] as i8;
+    (f32::from(n) - f32::from(ZERO_POINT)) * f32::from(b) * record.row_scale(lane)
+}
