@@ -169,7 +169,7 @@ pub unsafe extern "C" fn pgpt_model_get_info(
 /// How keys and values are kept where the caller does not say: as exactly as the weights are.
 pub(crate) fn default_kv(file: &WeightFile<'_>) -> KvType {
     match file.tensor(Role::CAttnWeight, 0).entry.encoding {
-        Encoding::Q8 | Encoding::Q4 => KvType::Q8,
+        Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => KvType::Q8,
         Encoding::F32 | Encoding::F16 => KvType::F32,
     }
 }
