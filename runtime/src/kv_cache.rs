@@ -6,7 +6,7 @@ use core::str::FromStr;
 use crate::config::Gpt2Config;
 use crate::kernels::{HeadCache, Kernels, scalar};
 use crate::memory::Line;
-use crate::quant::tile::{ROWS, q8_index};
+use crate::quant::tile::ROWS;
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -282,9 +282,10 @@ impl KvLayout {
                 let quantized = &mut quantized[..hd];
                 kernels.quantize(key, hd, quantized, &mut key_scales[slot..=slot], &mut [0]);
                 let tile = &mut keys[slot / ROWS * (hd * ROWS)..][..hd * ROWS];
-                for (d, four) in quantized.as_chunks::<4>().0.iter().enumerate() {
-                    tile[q8_index(slot % ROWS, 4 * d)..][..4]
-                        .copy_from_slice(bytemuck::cast_slice(four));
+                // Four dimensions of all slots of a tile lie together.
+                let fours: &[[u8; 4]] = bytemuck::cast_slice(&*quantized);
+                for (slots, four) in tile.as_chunks_mut::<{ 4 * ROWS }>().0.iter_mut().zip(fours) {
+                    slots.as_chunks_mut().0[slot % ROWS] = *four;
                 }
                 kernels.quantize(value, hd, quantized, &mut value_scales[slot..=slot], &mut [0]);
                 let row = &mut values[slot / 4 * (hd * 4)..][..hd * 4];

@@ -34,6 +34,11 @@ pub trait Simd: Copy {
     fn clamp(self, a: Self::F, low: f32, high: f32) -> Self::F {
         self.min(self.max(a, self.splat(low)), self.splat(high))
     }
+    /// `max(a, low)`: `low` for a NaN; it is not zero.
+    #[inline(always)]
+    fn at_least(self, a: Self::F, low: f32) -> Self::F {
+        self.max(a, self.splat(low))
+    }
     /// Sign bit cleared
     fn abs(self, a: Self::F) -> Self::F;
     /// `if a < b { x } else { y }`
@@ -195,25 +200,46 @@ fn sqrt_by_bits(x: f32) -> f32 {
 /// |r| ≤ ln 2 / 2.
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    let clamped = s.clamp(x, -88.0, 88.0);
-    let magic = s.fma(clamped, s.splat(core::f32::consts::LOG2_E), s.splat(ROUND_MAGIC));
+    zero_if_tiny(s, x, exp_clamped(s, s.clamp(x, -88.0, 88.0)))
+}
+
+/// [`exp`] of numbers that are not above 88, or NaN.
+#[inline(always)]
+pub fn exp_of_small<S: Simd>(s: S, x: S::F) -> S::F {
+    zero_if_tiny(s, x, exp_clamped(s, s.at_least(x, -88.0)))
+}
+
+/// `1 + exp(x)`: what [`exp`] takes for zero is below 2^-125 here, and is lost in the sum as well.
+#[inline(always)]
+fn one_plus_exp<S: Simd>(s: S, x: S::F) -> S::F {
+    s.add(s.splat(1.0), exp_clamped(s, s.clamp(x, -88.0, 88.0)))
+}
+
+/// e^-88 is subnormal, and what [`exp_clamped`] makes of it is not used.
+#[inline(always)]
+fn zero_if_tiny<S: Simd>(s: S, x: S::F, exp: S::F) -> S::F {
+    s.select_lt(x, s.splat(-87.3), s.splat(0.0), exp)
+}
+
+/// `e^x` of −88..=88; below −87.3 some positive number below 2^-125.
+#[inline(always)]
+fn exp_clamped<S: Simd>(s: S, x: S::F) -> S::F {
+    let magic = s.fma(x, s.splat(core::f32::consts::LOG2_E), s.splat(ROUND_MAGIC));
     let n = s.sub(magic, s.splat(ROUND_MAGIC));
-    let r = s.fma(n, s.splat(-0.693_359_375), clamped);
+    let r = s.fma(n, s.splat(-0.693_359_375), x);
     let r = s.fma(n, s.splat(2.121_944_4e-4), r);
     let mut q = s.splat(0.001_395_048_6);
     for c in [0.008_368_887_9, 0.041_666_206, 0.166_665_18, 0.5] {
         q = s.fma(q, r, s.splat(c));
     }
     let p = s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0));
-    // e^-88 is subnormal: what ldexp makes of it is not used.
-    s.select_lt(x, s.splat(-87.3), s.splat(0.0), s.ldexp_magic(p, magic))
+    s.ldexp_magic(p, magic)
 }
 
 /// `x / (1 + e^-x)` (SiLU).
 #[inline(always)]
 pub fn silu<S: Simd>(s: S, x: S::F) -> S::F {
-    let e = exp(s, s.sub(s.splat(0.0), x));
-    s.div(x, s.add(s.splat(1.0), e))
+    s.div(x, one_plus_exp(s, s.sub(s.splat(0.0), x)))
 }
 
 /// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))` (Hugging Face's `gelu_new`).
@@ -224,7 +250,7 @@ pub fn gelu_new<S: Simd>(s: S, x: S::F) -> S::F {
     let cubic = s.fma(s.mul(x, x), s.splat(0.044_715), s.splat(1.0));
     // 2 √(2/π)
     let minus_2u = s.mul(s.mul(s.splat(-1.595_769_1), x), cubic);
-    s.div(x, s.add(s.splat(1.0), exp(s, minus_2u)))
+    s.div(x, one_plus_exp(s, minus_2u))
 }
 
 /// `0.5 x (1 + erf(x / √2))` (Hugging Face's `gelu`).
@@ -364,6 +390,18 @@ mod tests {
         assert_eq!(exp(One, 0.0), 1.0);
         assert_eq!(exp(One, -100.0), 0.0);
         assert_eq!(exp(One, f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn shorter_forms_of_exp_give_the_same_bits() {
+        let all = (0..1u64 << 32).step_by(4099).map(|bits| f32::from_bits(bits as u32));
+        for x in samples(-90.0, -86.0).chain(samples(-1.0, 1.0)).chain(all) {
+            let (plus, e) = (one_plus_exp(One, x), exp(One, x));
+            assert_eq!(plus.to_bits(), (1.0 + e).to_bits(), "{x}");
+            if !(x > 88.0) {
+                assert_eq!(exp_of_small(One, x).to_bits(), e.to_bits(), "{x}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Where a matrix product goes: some rows and columns of a row-major matrix.
 
 use core::marker::PhantomData;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+use core::ops::Range;
 
 /// Exclusive access to columns of a `[rows][stride]` matrix, or of some of its rows, so that threads
 /// can fill disjoint parts of one matrix at the same time.
@@ -70,5 +72,22 @@ impl<'a> Columns<'a> {
             let first = self.first.wrapping_add(row * self.stride);
             core::slice::from_raw_parts_mut(first, self.width)
         }
+    }
+
+    /// Some columns of some rows: a pointer to the first, and the distance of rows. All of them may
+    /// be read and written while `self` is borrowed.
+    ///
+    /// # Panics
+    /// If there are no such rows or columns.
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+    #[inline(always)]
+    pub(super) fn part_mut(
+        &mut self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) -> (*mut f32, usize) {
+        assert!(rows.start < rows.end && rows.end <= self.rows);
+        assert!(columns.start < columns.end && columns.end <= self.width);
+        (self.first.wrapping_add(rows.start * self.stride + columns.start), self.stride)
     }
 }

@@ -24,6 +24,23 @@ pub(super) trait Lanes: Simd {
         self.store(x, &mut out);
         out
     }
+    /// `max(x, max)`, where `max` is no NaN. Which zero it gives, if both are zeros, is open.
+    #[inline(always)]
+    fn larger(self, x: Self::F, max: Self::F) -> Self::F {
+        self.max(x, max)
+    }
+    /// Largest magnitude in some groups of 32, as [`Lanes::larger_magnitude`] finds it, and whether
+    /// all their numbers are known to be finite.
+    #[inline(always)]
+    fn magnitude(self, x: &[[f32; GROUP]]) -> (f32, bool) {
+        let mut amax = self.splat(0.0);
+        for x in x {
+            let [a, b] = halves(x);
+            amax = self.larger_magnitude(self.load(a), amax);
+            amax = self.larger_magnitude(self.load(b), amax);
+        }
+        (self.largest(amax), false)
+    }
     /// `max(|x|, amax)`, where `amax` is no NaN.
     #[inline(always)]
     fn larger_magnitude(self, x: Self::F, amax: Self::F) -> Self::F {
@@ -135,6 +152,18 @@ pub(super) fn quantize<S: Lanes>(
     }
 }
 
+/// One group of some times 32 numbers: a head's vector. Returns its scale and sum.
+#[inline(always)]
+pub(super) fn quantize_one<S: Lanes>(s: S, x: &[[f32; GROUP]], q: &mut [i8]) -> (f32, i32) {
+    let (amax, finite) = s.magnitude(x);
+    let (scale, inverse) = group_scale(amax);
+    let mut sum = 0;
+    for (x, q) in x.iter().zip(q.as_chunks_mut().0) {
+        sum += quantize_block(s, x, inverse, finite, q);
+    }
+    (scale, sum)
+}
+
 /// Groups that go through the steps of [`quantize_groups`] together.
 const GROUPS: usize = 16;
 
@@ -148,24 +177,50 @@ fn quantize_groups<S: Lanes>(
     scales: &mut [f32],
     sums: &mut [i32],
 ) {
-    let mut inverses = [0.0; GROUPS];
+    let (mut inverses, mut all_finite) = ([0.0; GROUPS], true);
     for (x, largest) in x.iter().zip(&mut inverses) {
-        let [a, b] = halves(x);
-        let amax = s.larger_magnitude(s.load(a), s.splat(0.0));
-        let amax = s.larger_magnitude(s.load(b), amax);
-        *largest = s.largest(amax);
+        let finite;
+        (*largest, finite) = s.magnitude(core::slice::from_ref(x));
+        all_finite &= finite;
     }
     for (inverse, scale) in inverses.iter_mut().zip(scales) {
         (*scale, *inverse) = group_scale(*inverse);
     }
-    for (((x, q), &inverse), sum) in x.iter().zip(q).zip(&inverses).zip(sums) {
-        let [a, b] = halves(x);
-        let (a, b) = (rounded(s, s.load(a), inverse), rounded(s, s.load(b), inverse));
-        let q: &mut [[i8; 16]; 2] = q.as_chunks_mut().0.as_mut_array().expect("two halves");
-        s.store_low_bytes(a, &mut q[0]);
-        s.store_low_bytes(b, &mut q[1]);
-        *sum = s.sum_of_rounded([a, b], q);
+    let groups = x.iter().zip(q).zip(inverses.iter().zip(sums));
+    if all_finite {
+        for ((x, q), (&inverse, sum)) in groups {
+            *sum = quantize_block(s, x, inverse, true, q);
+        }
+    } else {
+        for ((x, q), (&inverse, sum)) in groups {
+            *sum = quantize_block(s, x, inverse, false, q);
+        }
     }
+}
+
+/// Thirty-two numbers, by what they are multiplied with; returns the sum.
+#[inline(always)]
+fn quantize_block<S: Lanes>(
+    s: S,
+    x: &[f32; GROUP],
+    inverse: f32,
+    finite: bool,
+    q: &mut [i8; GROUP],
+) -> i32 {
+    let [a, b] = halves(x);
+    let (a, b) = (s.load(a), s.load(b));
+    let (a, b) = if finite {
+        // No number times 127 / the largest rounds to more than 127.
+        let magic = s.splat(ROUND_MAGIC);
+        let inverse = s.splat(inverse);
+        (s.add(s.mul(a, inverse), magic), s.add(s.mul(b, inverse), magic))
+    } else {
+        (rounded(s, a, inverse), rounded(s, b, inverse))
+    };
+    let q: &mut [[i8; 16]; 2] = q.as_chunks_mut().0.as_mut_array().expect("two halves");
+    s.store_low_bytes(a, &mut q[0]);
+    s.store_low_bytes(b, &mut q[1]);
+    s.sum_of_rounded([a, b], q)
 }
 
 #[inline(always)]
@@ -278,21 +333,22 @@ pub(super) fn softmax<S: Lanes>(s: S, x: &mut [f32]) -> f32 {
     let (chunks, rest) = x.as_chunks_mut::<16>();
     let mut max = s.splat(f32::NEG_INFINITY);
     for chunk in &*chunks {
-        max = s.max(s.load(chunk), max);
+        max = s.larger(s.load(chunk), max);
     }
     if !rest.is_empty() {
-        max = s.max(s.load(&padded(rest, f32::NEG_INFINITY)), max);
+        max = s.larger(s.load(&padded(rest, f32::NEG_INFINITY)), max);
     }
     let max = s.splat(s.largest(max));
     let mut sum = s.splat(0.0);
     for chunk in chunks {
-        let e = math::exp(s, s.sub(s.load(chunk), max));
+        let e = math::exp_of_small(s, s.sub(s.load(chunk), max));
         s.store(e, chunk);
         sum = s.add(sum, e);
     }
     let mut lanes = s.array(sum);
     if !rest.is_empty() {
-        let last = s.array(math::exp(s, s.sub(s.load(&padded(rest, 0.0)), max)));
+        let last =
+            s.array(math::exp_of_small(s, s.sub(s.load(&padded(rest, f32::NEG_INFINITY)), max)));
         rest.copy_from_slice(&last[..rest.len()]);
         for (lane, &e) in lanes.iter_mut().zip(&*rest) {
             *lane += e;
@@ -381,10 +437,10 @@ pub(super) fn weigh_values<S: Lanes>(
     let last = [padded(rest, 0.0), padded(scales_rest, 0.0)];
     let mut max = s.splat(0.0);
     for (w, v) in chunks.iter().zip(scales) {
-        max = s.max(s.mul(s.load(w), s.load(v)), max);
+        max = s.larger(s.mul(s.load(w), s.load(v)), max);
     }
     if !rest.is_empty() {
-        max = s.max(s.mul(s.load(&last[0]), s.load(&last[1])), max);
+        max = s.larger(s.mul(s.load(&last[0]), s.load(&last[1])), max);
     }
     let max = s.largest(max);
     let (unit, inverse) = if max < super::scalar::TINY {
@@ -413,7 +469,8 @@ fn split_weight<S: Lanes>(
     low: &mut [u8; 16],
 ) {
     let scaled = s.mul(s.mul(s.load(weight), s.load(scale)), s.splat(inverse));
-    let clamped = s.min(s.max(scaled, s.splat(0.0)), s.splat(VALUE_WEIGHT_MAX));
+    // Which zero it is does not matter: something is added.
+    let clamped = s.clamp(scaled, 0.0, VALUE_WEIGHT_MAX);
     s.store_halves(s.add(clamped, s.splat(ROUND_MAGIC)), high, low);
 }
 

@@ -44,6 +44,24 @@ macro_rules! kernel_table {
 
         #[target_feature(enable = $features)]
         fn quantize(x: &[f32], group: usize, q: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+            let (blocks, rest) = x.as_chunks();
+            if x.len() == group && rest.is_empty() {
+                (scales[0], sums[0]) = generic::quantize_one($token, blocks, q);
+            } else {
+                quantize_groups(x, group, q, scales, sums);
+            }
+        }
+
+        /// By itself, so that a single group need not its registers.
+        #[inline(never)]
+        #[target_feature(enable = $features)]
+        fn quantize_groups(
+            x: &[f32],
+            group: usize,
+            q: &mut [i8],
+            scales: &mut [f32],
+            sums: &mut [i32],
+        ) {
             generic::quantize($token, x, group, q, scales, sums);
         }
 

@@ -302,6 +302,11 @@ impl Linear<'_, '_> {
     }
 }
 
+/// How many of a batch's tokens to take where others follow: those that make whole panels.
+pub(crate) fn whole_units(m: usize) -> usize {
+    if m < UNIT { m } else { m / UNIT * UNIT }
+}
+
 /// How many parts of consecutive tokens a batch is split into, if there are enough tokens for each
 /// thread: the same number of parts for each, and more than one where possible, so that a thread
 /// that is held up leaves some of its share to others.

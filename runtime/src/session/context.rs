@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::{Batch, NoTap, Session};
+use crate::nn::linear::whole_units;
 use crate::overflow::{Overflow, Progress};
 use crate::parallel::Parallel;
 
@@ -84,6 +85,9 @@ impl Session<'_, '_> {
         // A batch must not overwrite slots that its own first tokens still see.
         let free = self.window.saturating_sub(position).max(1);
         let mut m = tokens.len().min(self.batch).min(free).min(self.rules.n_ctx - position);
+        if m == self.batch && m < tokens.len() {
+            m = whole_units(m);
+        }
         if self.rules.overflow != Overflow::Shadow {
             return Batch { tokens: &tokens[..m], shadow: 0, branch_slot: None };
         }

@@ -415,8 +415,9 @@ pub(super) fn rows<D: Dot, G: Group, const M: usize, const QUADS: usize>(
     }
 }
 
+/// `N` queries at a time, which share the loads of keys, then single ones.
 #[inline(always)]
-pub(super) fn scores_q8<D: Dot>(
+pub(super) fn scores_q8<D: Dot, const N: usize>(
     d: D,
     queries: &[i8],
     scales: &[f32],
@@ -425,38 +426,71 @@ pub(super) fn scores_q8<D: Dot>(
     scores: &mut [f32],
 ) {
     let (hd, slots) = (queries.len() / scales.len(), scores.len() / scales.len());
-    let rows = queries.chunks_exact(hd).zip(scores.chunks_exact_mut(slots));
-    for ((query, scores), &scale) in rows.zip(scales) {
-        scores_of_one(d, query, scale, keys, key_scales, scores);
+    let together = if N == 1 { 0 } else { scales.len() / N * N };
+    let (queries, last_queries) = queries.split_at(together * hd);
+    let (scales, last_scales) = scales.split_at(together);
+    let (scores, last_scores) = scores.split_at_mut(together * slots);
+    let blocks = queries.chunks_exact(N * hd).zip(scores.chunks_exact_mut(N * slots));
+    for ((queries, scores), scales) in blocks.zip(scales.as_chunks::<N>().0) {
+        scores_of(d, queries, scales, keys, key_scales, scores);
+    }
+    let rows = last_queries.chunks_exact(hd).zip(last_scores.chunks_exact_mut(slots));
+    for ((query, scores), &scale) in rows.zip(last_scales) {
+        scores_of(d, query, &[scale], keys, key_scales, scores);
     }
 }
 
 #[inline(always)]
-fn scores_of_one<D: Dot>(
+fn scores_of<D: Dot, const N: usize>(
     d: D,
-    query: &[i8],
-    scale: f32,
+    queries: &[i8],
+    scales: &[f32; N],
     keys: &[i8],
     key_scales: &[f32],
     scores: &mut [f32],
 ) {
-    let query = query.as_chunks::<16>().0;
+    let queries = queries.as_chunks::<16>().0;
+    let quads = queries.len() / N;
     let keys: &[[[[u8; 16]; 4]; 4]] = bytemuck::cast_slice(keys);
-    let scales = key_scales.as_chunks::<16>().0;
-    let outs = scores.as_chunks_mut::<16>().0;
-    for ((tiles, s), out) in keys.chunks_exact(query.len()).zip(scales).zip(outs) {
-        let mut dots = [d.zero(); 4];
-        for (q, tiles) in query.iter().zip(tiles) {
-            let q = d.lhs(q);
-            for quad in 0..4 {
-                let [a, b, c, e] = tiles;
-                let w = [load(&a[quad]), load(&b[quad]), load(&c[quad]), load(&e[quad])];
-                dots[quad] = d.add(dots[quad], w, q);
+    let scores = scores.as_chunks_mut::<16>().0;
+    let tiles = scores.len() / N;
+    let keys = keys.chunks_exact(quads).zip(key_scales.as_chunks::<16>().0);
+    for (tile, (keys, key_scales)) in keys.take(tiles).enumerate() {
+        let mut dots = [[d.zero(); N]; 4];
+        for (i, tile) in keys.iter().enumerate() {
+            let mut q = [d.lhs(&queries[i]); N];
+            for n in 1..N {
+                q[n] = d.lhs(&queries[n * quads + i]);
             }
+            // Not a loop: the compiler would keep the sums in memory.
+            dots[0] = dots_of_four::<_, N, 0>(d, tile, &q, dots[0]);
+            dots[1] = dots_of_four::<_, N, 1>(d, tile, &q, dots[1]);
+            dots[2] = dots_of_four::<_, N, 2>(d, tile, &q, dots[2]);
+            dots[3] = dots_of_four::<_, N, 3>(d, tile, &q, dots[3]);
         }
-        let s = Neon::new().mul(Neon::new().load(s), Neon::new().splat(scale));
-        Neon::new().store(Neon::new().mul(totals(d, dots), s), out);
+        let s = Neon::new();
+        let key_scales = s.load(key_scales);
+        for n in 0..N {
+            let scale = s.mul(key_scales, s.splat(scales[n]));
+            let dots = totals(d, [dots[0][n], dots[1][n], dots[2][n], dots[3][n]]);
+            s.store(s.mul(dots, scale), &mut scores[n * tiles + tile]);
+        }
     }
+}
+
+/// Adds the products of four keys and `N` queries, of sixteen dimensions.
+#[inline(always)]
+fn dots_of_four<D: Dot, const N: usize, const QUAD: usize>(
+    d: D,
+    [a, b, c, e]: &[[[u8; 16]; 4]; 4],
+    q: &[D::Lhs; N],
+    mut dots: [D::Sums; N],
+) -> [D::Sums; N] {
+    let w = [load(&a[QUAD]), load(&b[QUAD]), load(&c[QUAD]), load(&e[QUAD])];
+    for n in 0..N {
+        dots[n] = d.add(dots[n], w, q[n]);
+    }
+    dots
 }
 
 /// `QUADS` times four dimensions at once.
@@ -473,7 +507,6 @@ pub(super) fn values_q8<D: Dot, const QUADS: usize>(
     let values: &[[[u8; 16]; 4]] = bytemuck::cast_slice(values);
     let (high, low): (&[i8], &[i8]) = (bytemuck::cast_slice(high), bytemuck::cast_slice(low));
     for (column, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let mut totals = [[0.0; 16]; 2];
         for first in (0..4).step_by(QUADS) {
             let mut sums = [[d.zero(); QUADS]; 2];
             let weights = high.as_chunks::<16>().0.iter().zip(low.as_chunks::<16>().0);
@@ -488,18 +521,18 @@ pub(super) fn values_q8<D: Dot, const QUADS: usize>(
                     sums[1][quad] = d.add(sums[1][quad], [a, b, c, e], l);
                 }
             }
-            for (totals, sums) in totals.iter_mut().zip(sums) {
-                for (quad, sums) in sums.into_iter().enumerate() {
-                    let four: &mut [f32; 4] = &mut totals.as_chunks_mut().0[first + quad];
-                    // SAFETY: (1) NEON, by the build's target; (2) (3) (4) an exclusive reference
-                    // to four f32.
-                    unsafe { vst1q_f32(four.as_mut_ptr(), vcvtq_f32_s32(d.total(sums))) }
+            for quad in 0..QUADS {
+                let four: &mut [f32; 4] = &mut out.as_chunks_mut().0[first + quad];
+                // SAFETY: (1) NEON, by the build's target; (2) (3) (4) an exclusive reference
+                // to four f32.
+                unsafe {
+                    let high = vcvtq_f32_s32(d.total(sums[0][quad]));
+                    let low = vcvtq_f32_s32(d.total(sums[1][quad]));
+                    let sum = vfmaq_f32(low, high, vdupq_n_f32(128.0));
+                    vst1q_f32(four.as_mut_ptr(), vmulq_n_f32(sum, scale));
                 }
             }
         }
-        let s = Neon::new();
-        let sum = s.fma(s.load(&totals[0]), s.splat(128.0), s.load(&totals[1]));
-        s.store(s.mul(sum, s.splat(scale)), out);
     }
 }
 

@@ -121,7 +121,7 @@ pub(super) fn scores_q8(
     key_scales: &[f32],
     scores: &mut [f32],
 ) {
-    dot::scores_q8(Dotprod::new(), queries, scales, keys, key_scales, scores);
+    dot::scores_q8::<_, 4>(Dotprod::new(), queries, scales, keys, key_scales, scores);
 }
 
 #[target_feature(enable = "neon,dotprod")]

@@ -12,7 +12,7 @@ use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
 use crate::kernels::{Columns, FloatLhs, QuantLhs, Table};
 use crate::math::Simd;
-use crate::quant::tile;
+use crate::quant::tile::{self, GROUP};
 
 /// Proof that the CPU has the instructions. Every build that contains this module has them.
 #[derive(Clone, Copy)]
@@ -85,6 +85,11 @@ impl Simd for Neon {
         all!(vminnmq_f32(a, high))
     }
     #[inline(always)]
+    fn at_least(self, a: F, low: f32) -> F {
+        let low = self.splat(low);
+        all!(vmaxnmq_f32(a, low))
+    }
+    #[inline(always)]
     fn abs(self, a: F) -> F {
         all!(vabsq_f32(a))
     }
@@ -146,9 +151,50 @@ impl Lanes for Neon {
         all!(load_f16(fours))
     }
     #[inline(always)]
+    fn larger(self, x: F, max: F) -> F {
+        all!(vmaxnmq_f32(x, max))
+    }
+    #[inline(always)]
     fn larger_magnitude(self, x: F, amax: F) -> F {
         let x = self.abs(x);
         all!(vmaxnmq_f32(x, amax))
+    }
+    /// `fmax` gives NaN where one is NaN, so that finite numbers need no look at each.
+    #[inline(always)]
+    fn magnitude(self, x: &[[f32; GROUP]]) -> (f32, bool) {
+        let mut chunks = x.as_flattened().as_chunks().0.iter();
+        let mut amax = match chunks.next() {
+            Some(first) => self.abs(self.load(first)),
+            None => self.splat(0.0),
+        };
+        for chunk in chunks {
+            let x = self.abs(self.load(chunk));
+            amax = all!(vmaxq_f32(x, amax));
+        }
+        // SAFETY: (1) NEON, by the build's target.
+        let largest = unsafe {
+            vmaxvq_f32(vmaxq_f32(vmaxq_f32(amax[0], amax[1]), vmaxq_f32(amax[2], amax[3])))
+        };
+        if largest < f32::INFINITY {
+            (largest, true)
+        } else {
+            (magnitude_of_numbers(self, x), false)
+        }
+    }
+    #[inline(always)]
+    fn store_halves(self, x: F, high: &mut [u8; 16], low: &mut [u8; 16]) {
+        let x = all!(vreinterpretq_u16_f32(x));
+        // SAFETY: (1) NEON, by the build's target; (2) (3) (4) exclusive references to sixteen
+        // bytes.
+        unsafe {
+            // The low sixteen bits of each lane: of them 14 count.
+            let (a, b) = (vuzp1q_u16(x[0], x[1]), vuzp1q_u16(x[2], x[3]));
+            let (bytes_a, bytes_b) = (vreinterpretq_u8_u16(a), vreinterpretq_u8_u16(b));
+            let seven = vdupq_n_u8(127);
+            vst1q_u8(low.as_mut_ptr(), vandq_u8(vuzp1q_u8(bytes_a, bytes_b), seven));
+            let shifted = vshrn_high_n_u16::<7>(vshrn_n_u16::<7>(a), b);
+            vst1q_u8(high.as_mut_ptr(), vandq_u8(shifted, seven));
+        }
     }
     #[inline(always)]
     fn sum_of_rounded(self, _: [F; 2], q: &[[i8; 16]; 2]) -> i32 {
@@ -177,6 +223,16 @@ impl Lanes for Neon {
             vst1q_s8(to.as_mut_ptr(), vuzp1q_s8(low, high));
         }
     }
+}
+
+/// Largest magnitude of what is no NaN.
+#[cold]
+fn magnitude_of_numbers(s: Neon, x: &[[f32; GROUP]]) -> f32 {
+    let mut amax = s.splat(0.0);
+    for chunk in x.as_flattened().as_chunks().0 {
+        amax = s.larger_magnitude(s.load(chunk), amax);
+    }
+    s.largest(amax)
 }
 
 /// The halves of [`crate::math::sum_tree`] from four lanes on.
@@ -282,7 +338,7 @@ fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 
 #[target_feature(enable = "neon")]
 fn scores_q8(queries: &[i8], scales: &[f32], keys: &[i8], key_scales: &[f32], scores: &mut [f32]) {
-    dot::scores_q8(Neon::new(), queries, scales, keys, key_scales, scores);
+    dot::scores_q8::<_, 1>(Neon::new(), queries, scales, keys, key_scales, scores);
 }
 
 #[target_feature(enable = "neon")]

@@ -31,11 +31,8 @@ const GROUPS: usize = 24;
 /// Panels that a record is unpacked for: two rounds for a batch of 128 tokens.
 const PANELS: usize = 11;
 
-/// f32 sums of eight rows and six tokens, in the order of the form.
-pub(super) type Sums = [float32x4_t; 12];
-
 /// How an instruction set multiplies.
-pub(super) trait Form {
+pub(super) trait Form: Sized {
     /// Activations of six tokens in one group, with their scales.
     type Panel: Pod;
     /// Weights of eight rows in one group, with their block scales.
@@ -44,11 +41,9 @@ pub(super) trait Form {
     fn pack(lhs: &QuantLhs<'_>, t: usize, used: usize, g: usize, out: &mut Self::Panel);
     /// Unpacks both halves of a group.
     fn unpack<G: Group>(tiles: &G::Tiles, block_scales: int8x16_t, out: [&mut Self::Rows; 2]);
-    /// Adds the products of all groups in turn.
-    fn add<G: Group>(panel: &[Self::Panel], rows: &[Self::Rows], sums: Sums) -> Sums;
-    /// The sums as eight rows of each token, or the reverse.
-    fn by_token(sums: Sums) -> [[float32x4_t; 2]; TOKENS];
-    fn from_tokens(rows: [[float32x4_t; 2]; TOKENS]) -> Sums;
+    /// The products of a piece: eight columns of `dst` for the tokens of its panels, from token
+    /// `place.0` and column `place.1` on.
+    fn multiply<G: Group>(piece: &Piece<'_, Self>, dst: &mut Columns<'_>, place: (usize, usize));
 }
 
 /// How many of `m` tokens go through panels, if at least `least` do.
@@ -89,19 +84,53 @@ pub(super) fn matmul<F: Form, G: Group>(
                 for ((low, high), g) in outs.zip(groups.clone()) {
                     F::unpack::<G>(&record.weights[g], record.block_scales[g], [low, high]);
                 }
+                let (begun, last) = (groups.start > 0, groups.end == lhs.groups);
                 for (half, rows) in rows.iter().enumerate() {
-                    let place = Place { block, half, groups: &groups };
-                    for (panel, t) in panels.iter().zip(tokens.clone().step_by(TOKENS)) {
-                        let tokens = t..tokens.end.min(t + TOKENS);
-                        if tokens.len() == TOKENS {
-                            piece::<F, G, true>(panel, rows, &record, &place, tokens, dst);
-                        } else {
-                            piece::<F, G, false>(panel, rows, &record, &place, tokens, dst);
-                        }
+                    let column = block * ROWS + half * 8;
+                    let row_scales = record.row_scales.as_chunks().0.get(half).filter(|_| last);
+                    let rows = &rows[..groups.len()];
+                    let (panels, rest) =
+                        panels[..tokens.len().div_ceil(TOKENS)].split_at(tokens.len() / TOKENS);
+                    let piece = Piece::<F> { panels, rows, begun, row_scales };
+                    if !panels.is_empty() {
+                        F::multiply::<G>(&piece, dst, (tokens.start, column));
+                    }
+                    if !rest.is_empty() {
+                        let first = tokens.end - tokens.len() % TOKENS;
+                        fewer::<F, G>(
+                            Piece { panels: rest, ..piece },
+                            dst,
+                            (first..tokens.end, column),
+                        );
                     }
                 }
             }
         }
+    }
+}
+
+/// The sums of a panel that is not full, with zeros for the tokens that it has not.
+#[derive(Clone, Copy)]
+#[repr(align(16))]
+struct Padded([f32; TOKENS * 8]);
+
+/// The products of one panel of fewer than six tokens.
+#[inline(always)]
+fn fewer<F: Form, G: Group>(
+    piece: Piece<'_, F>,
+    dst: &mut Columns<'_>,
+    (tokens, column): (Range<usize>, usize),
+) {
+    let mut padded = Padded([0.0; TOKENS * 8]);
+    let columns = column..column + 8;
+    if piece.begun {
+        for (padded, t) in padded.0.as_chunks_mut::<8>().0.iter_mut().zip(tokens.clone()) {
+            padded.copy_from_slice(&dst.row_mut(t)[columns.clone()]);
+        }
+    }
+    F::multiply::<G>(&piece, &mut Columns::new(&mut padded.0, 8), (0, 0));
+    for (padded, t) in padded.0.as_chunks::<8>().0.iter().zip(tokens) {
+        dst.row_mut(t)[columns.clone()].copy_from_slice(padded);
     }
 }
 
@@ -116,126 +145,121 @@ macro_rules! each_sum {
 }
 use each_sum;
 
-/// Integer sums begin as zeros: three loads of four registers, where `movi` would take twelve.
+/// What sums begin with: three loads of four registers, where `movi` would take twelve.
 static ZEROS: [[i32; 4]; 4] = [[0; 4]; 4];
 
-/// The loop over groups, `$groups!(…)` of inline assembly, which reads on at `panel` and `rows` and
-/// adds to registers 20 to 31 what it summed up in registers 8 to 19, with its other operands in 0
-/// to 7.
+/// Eight rows of some panels.
+pub(super) struct Piece<'a, F: Form> {
+    panels: &'a [[F::Panel; GROUPS]],
+    rows: &'a [F::Rows],
+    /// Whether sums of earlier groups wait in the destination.
+    begun: bool,
+    /// After the last groups: what the sums are multiplied with.
+    row_scales: Option<&'a [float32x4_t; 2]>,
+}
+
+/// A whole [`Piece`]: for each panel all groups in turn, `$groups!(…)` of inline assembly, which
+/// reads on at `panel` and `row` and adds to registers 20 to 31 what it summed up in registers 8 to
+/// 19, with its other operands in 0 to 7. `$enter!()` loads the sums from `at`, `$leave!(…)` stores
+/// them at `dst`, multiplied with registers 6 and 7; both go on by `stride` six times.
 ///
 /// Written by hand because it takes all 32 registers: a compiler would spill some.
 macro_rules! panel_loop {
-    (zeros) => {
+    (zeros $a:literal, $b:literal, $c:literal) => {
         concat!(
-            "ld1 {{v8.4s-v11.4s}}, [{zeros}]\n",
-            "ld1 {{v12.4s-v15.4s}}, [{zeros}]\n",
-            "ld1 {{v16.4s-v19.4s}}, [{zeros}]\n",
+            "ld1 {{", $a, "}}, [{zeros}]\n",
+            "ld1 {{", $b, "}}, [{zeros}]\n",
+            "ld1 {{", $c, "}}, [{zeros}]\n",
         )
     };
-    ($fraction:expr, $panel:expr, $rows:expr, $sums:expr, $groups:ident) => {{
-        assert!($panel.len() == $rows.len() && !$rows.is_empty());
+    (group $groups:ident $fraction:literal) => {
+        concat!(
+            panel_loop!(zeros "v8.4s-v11.4s", "v12.4s-v15.4s", "v16.4s-v19.4s"),
+            $groups!($fraction),
+        )
+    };
+    ($fraction:expr, $piece:expr, $dst:expr, $place:expr, $groups:ident, $enter:ident, $leave:ident) => {{
         match $fraction {
-            0 => panel_loop!(@ "", $panel, $rows, $sums, $groups),
-            4 => panel_loop!(@ ", #4", $panel, $rows, $sums, $groups),
-            5 => panel_loop!(@ ", #5", $panel, $rows, $sums, $groups),
+            0 => panel_loop!(@ "", $piece, $dst, $place, $groups, $enter, $leave),
+            4 => panel_loop!(@ ", #4", $piece, $dst, $place, $groups, $enter, $leave),
+            5 => panel_loop!(@ ", #5", $piece, $dst, $place, $groups, $enter, $leave),
             _ => unreachable!("no encoding has another one"),
         }
     }};
-    (@ $fraction:literal, $panel:expr, $rows:expr, $sums:expr, $groups:ident) => {{
-        let mut s = $sums;
-        // SAFETY: (1) by the target features of this function; (2) (3) each group reads one element
-        // of both slices, which are as long as the number of groups and aligned to 16 bytes, and
-        // the four zeros; (4) it writes nothing.
+    (
+        @ $fraction:literal, $piece:expr, $dst:expr, $place:expr,
+        $groups:ident, $enter:ident, $leave:ident
+    ) => {{
+        let (piece, (t, column)) = ($piece, $place);
+        let (n, panels) = (piece.rows.len(), piece.panels.len());
+        assert!((1..=super::GROUPS).contains(&n) && panels > 0);
+        let (dst, stride) = $dst.part_mut(t..t + panels * TOKENS, column..column + 8);
+        // SAFETY: (1) by the target features of this function; (2) (3) a panel's groups and the
+        // rows' are read in turn, as many as there are rows, no more than a panel has; both are
+        // aligned to 16 bytes; beside these the four zeros and, if not null, two registers of
+        // scales; (4) what it writes, and reads before, are eight columns of six tokens for each
+        // panel, which `part_mut` showed to belong to `dst`.
         unsafe {
             asm!(
-                // Two groups a round; an odd number begins in the middle.
-                "tbz {n}, #0, 2f",
-                "add {n}, {n}, #1",
-                "b 3f",
-                "2:",
-                panel_loop!(zeros),
-                $groups!($fraction),
-                "3:",
-                panel_loop!(zeros),
-                $groups!($fraction),
-                "subs {n}, {n}, #2",
-                "b.ne 2b",
-                panel = inout(reg) $panel.as_ptr() => _,
-                rows = inout(reg) $rows.as_ptr() => _,
-                n = inout(reg) $rows.len() => _,
+                "5:",
+                "mov {row}, {rows}",
+                "add {left}, {n}, #3",
+                "cbz {begun}, 6f",
+                $enter!(),
+                "b 7f",
+                "6:",
+                panel_loop!(zeros "v20.4s-v23.4s", "v24.4s-v27.4s", "v28.4s-v31.4s"),
+                // Four groups a round; other numbers begin in the middle.
+                "7:",
+                "and {left}, {left}, #-4",
+                "tbz {n}, #0, 8f",
+                "tbz {n}, #1, 13f",
+                "b 11f",
+                "8:",
+                "tbnz {n}, #1, 12f",
+                "9:",
+                panel_loop!(group $groups $fraction),
+                "11:",
+                panel_loop!(group $groups $fraction),
+                "12:",
+                panel_loop!(group $groups $fraction),
+                "13:",
+                panel_loop!(group $groups $fraction),
+                "subs {left}, {left}, #4",
+                "b.ne 9b",
+                "cbz {scales}, 14f",
+                "ldp q6, q7, [{scales}]",
+                $leave!(scaled),
+                "b 15f",
+                "14:",
+                $leave!(plain),
+                "15:",
+                "add {panel}, {panel}, {skip}",
+                "subs {panels}, {panels}, #1",
+                "b.ne 5b",
+                panel = inout(reg) piece.panels.as_ptr() => _,
+                panels = inout(reg) panels => _,
+                // What a panel has beside the groups that are read.
+                skip = in(reg) (super::GROUPS - n) * size_of::<Panel>(),
+                rows = in(reg) piece.rows.as_ptr(),
+                row = out(reg) _,
+                n = in(reg) n,
+                left = out(reg) _,
+                begun = in(reg) usize::from(piece.begun),
+                scales = in(reg) piece.row_scales.map_or(core::ptr::null(), core::ptr::from_ref),
+                dst = inout(reg) dst => _,
+                at = out(reg) _,
+                stride = in(reg) stride * size_of::<f32>(),
                 zeros = in(reg) &super::ZEROS,
-                inout("v20") s[0], inout("v21") s[1], inout("v22") s[2], inout("v23") s[3],
-                inout("v24") s[4], inout("v25") s[5], inout("v26") s[6], inout("v27") s[7],
-                inout("v28") s[8], inout("v29") s[9], inout("v30") s[10], inout("v31") s[11],
                 out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
                 out("v6") _, out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _,
                 out("v12") _, out("v13") _, out("v14") _, out("v15") _, out("v16") _, out("v17") _,
-                out("v18") _, out("v19") _,
-                options(pure, readonly, nostack),
+                out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+                out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _, out("v29") _,
+                out("v30") _, out("v31") _,
+                options(nostack),
             );
         }
-        s
     }};
 }
 use panel_loop;
-
-/// Where a piece of a product belongs.
-struct Place<'a> {
-    block: usize,
-    half: usize,
-    groups: &'a Range<usize>,
-}
-
-/// The products of one panel and eight rows, for six tokens or, if not `FULL`, fewer.
-#[inline(always)]
-fn piece<F: Form, G: Group, const FULL: bool>(
-    panel: &[F::Panel; GROUPS],
-    rows: &[F::Rows; GROUPS],
-    record: &Record<'_, G>,
-    place: &Place<'_>,
-    tokens: Range<usize>,
-    dst: &mut Columns<'_>,
-) {
-    let Place { block, half, groups } = place;
-    let used = |i| FULL || i < tokens.len();
-    // SAFETY: (1) NEON, by the build's target; (2) (3) (4) loads and stores are of four f32 that
-    // are indexed as a whole.
-    unsafe {
-        let mut sums = [[vdupq_n_f32(0.0); 2]; TOKENS];
-        if groups.start > 0 {
-            for i in 0..TOKENS {
-                if used(i) {
-                    let [a, b] = fours(dst, tokens.start + i, *block, *half);
-                    sums[i] = [vld1q_f32(a.as_ptr()), vld1q_f32(b.as_ptr())];
-                }
-            }
-        }
-        let n = groups.len();
-        let mut sums = F::by_token(F::add::<G>(&panel[..n], &rows[..n], F::from_tokens(sums)));
-        if groups.end == record.weights.len() {
-            let scales = [record.row_scales[2 * half], record.row_scales[2 * half + 1]];
-            for i in 0..TOKENS {
-                sums[i] = [vmulq_f32(sums[i][0], scales[0]), vmulq_f32(sums[i][1], scales[1])];
-            }
-        }
-        for i in 0..TOKENS {
-            if used(i) {
-                let [a, b] = fours(dst, tokens.start + i, *block, *half);
-                vst1q_f32(a.as_mut_ptr(), sums[i][0]);
-                vst1q_f32(b.as_mut_ptr(), sums[i][1]);
-            }
-        }
-    }
-}
-
-/// The sums of a token in one half of a record's rows.
-#[inline(always)]
-fn fours<'a>(
-    dst: &'a mut Columns<'_>,
-    t: usize,
-    block: usize,
-    half: usize,
-) -> &'a mut [[f32; 4]; 2] {
-    let row: &mut [f32; ROWS] = &mut dst.row_mut(t).as_chunks_mut().0[block];
-    row.as_chunks_mut().0.as_chunks_mut().0.get_mut(half).expect("two halves")
-}

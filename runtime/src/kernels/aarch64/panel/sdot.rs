@@ -5,9 +5,9 @@ use core::arch::asm;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Form, Sums, TOKENS, each_sum, panel_loop};
-use crate::kernels::QuantLhs;
+use super::{Form, Piece, TOKENS, each_sum, panel_loop};
 use crate::kernels::aarch64::dot::{self, Group};
+use crate::kernels::{Columns, QuantLhs};
 use crate::quant::tile::GROUP;
 
 pub(in crate::kernels::aarch64) struct Sdot;
@@ -65,7 +65,7 @@ macro_rules! two_tokens {
 #[rustfmt::skip]
 macro_rules! products {
     () => { concat!(
-        "ld1 {{v4.16b-v7.16b}}, [{rows}], #64\n",
+        "ld1 {{v4.16b-v7.16b}}, [{row}], #64\n",
         "ld1 {{v0.16b-v3.16b}}, [{panel}], #64\n",
         two_tokens!(first "v4", "v5", "v0", low),
         two_tokens!(second "v4", "v5", "v0", high),
@@ -73,7 +73,7 @@ macro_rules! products {
         two_tokens!(first "v6", "v7", "v1", high),
         two_tokens!(second "v6", "v7", "v2", low),
         two_tokens!(third "v6", "v7", "v2", high),
-        "ld1 {{v4.16b-v7.16b}}, [{rows}], #64\n",
+        "ld1 {{v4.16b-v7.16b}}, [{row}], #64\n",
         two_tokens!(first "v4", "v5", "v3", low),
         two_tokens!(second "v4", "v5", "v3", high),
         "ld1 {{v0.16b-v3.16b}}, [{panel}], #64\n",
@@ -81,7 +81,7 @@ macro_rules! products {
         two_tokens!(first "v6", "v7", "v0", high),
         two_tokens!(second "v6", "v7", "v1", low),
         two_tokens!(third "v6", "v7", "v1", high),
-        "ld1 {{v4.16b-v7.16b}}, [{rows}], #64\n",
+        "ld1 {{v4.16b-v7.16b}}, [{row}], #64\n",
         two_tokens!(first "v4", "v5", "v2", low),
         two_tokens!(second "v4", "v5", "v2", high),
         two_tokens!(third "v4", "v5", "v3", low),
@@ -89,7 +89,7 @@ macro_rules! products {
         "ld1 {{v0.16b-v3.16b}}, [{panel}], #64\n",
         two_tokens!(second "v6", "v7", "v0", low),
         two_tokens!(third "v6", "v7", "v0", high),
-        "ld1 {{v4.16b-v7.16b}}, [{rows}], #64\n",
+        "ld1 {{v4.16b-v7.16b}}, [{row}], #64\n",
         two_tokens!(first "v4", "v5", "v1", low),
         two_tokens!(second "v4", "v5", "v1", high),
         two_tokens!(third "v4", "v5", "v2", low),
@@ -117,7 +117,7 @@ macro_rules! groups {
         concat!(
             products!(),
             "ld1 {{v0.4s-v1.4s}}, [{panel}], #32\n",
-            "ld1 {{v4.4s-v5.4s}}, [{rows}], #32\n",
+            "ld1 {{v4.4s-v5.4s}}, [{row}], #32\n",
             each_sum!("scvtf", $fraction),
             scaled!("v0", "0" "v8" "v20", "v14" "v26"; "1" "v9" "v21", "v15" "v27";
                 "2" "v10" "v22", "v16" "v28"; "3" "v11" "v23", "v17" "v29"),
@@ -126,10 +126,73 @@ macro_rules! groups {
     };
 }
 
+/// Packs six tokens: four inputs are a lane, which are transposed.
+#[inline(always)]
+fn pack(lhs: &QuantLhs<'_>, t: usize, g: usize, out: &mut Panel) {
+    let rows: &[[[u8; 16]; 2]] = bytemuck::cast_slice(lhs.q);
+    let (rows, scales) = (&rows[t * lhs.groups + g..], &lhs.scales[t * lhs.groups + g..]);
+    for i in 0..TOKENS {
+        out.scales[i] = scales[i * lhs.groups];
+    }
+    for half in 0..2 {
+        // SAFETY: (1) NEON, by the build's target; (2) (3) (4) the stores are to the four lanes of
+        // a row of `q` and to the two behind them.
+        unsafe {
+            let mut x = [vdupq_n_s32(0); TOKENS];
+            for i in 0..TOKENS {
+                x[i] = vreinterpretq_s32_s8(dot::load(&rows[i * lhs.groups][half]));
+            }
+            let (a, b) = (vzip1q_s32(x[0], x[2]), vzip2q_s32(x[0], x[2]));
+            let (c, e) = (vzip1q_s32(x[1], x[3]), vzip2q_s32(x[1], x[3]));
+            let fours = [vzip1q_s32(a, c), vzip2q_s32(a, c), vzip1q_s32(b, e), vzip2q_s32(b, e)];
+            let (low, high) = (vzip1q_s32(x[4], x[5]), vzip2q_s32(x[4], x[5]));
+            let twos =
+                [vget_low_s32(low), vget_high_s32(low), vget_low_s32(high), vget_high_s32(high)];
+            for j in 0..4 {
+                let q = &mut out.q[4 * half + j];
+                vst1q_s8(q[..4].as_flattened_mut().as_mut_ptr(), vreinterpretq_s8_s32(fours[j]));
+                vst1_s8(q[4..].as_flattened_mut().as_mut_ptr(), vreinterpret_s8_s32(twos[j]));
+            }
+        }
+    }
+}
+
+/// The sums of a token after those of the one before.
+macro_rules! each_token {
+    ($name:literal, $at:literal) => {
+        each_token!($name, $at, "q20, q26" "q21, q27" "q22, q28" "q23, q29" "q24, q30" "q25, q31")
+    };
+    ($name:literal, $at:literal, $($sums:literal)*) => {
+        concat!($($name, " ", $sums, ", [{", $at, "}]\nadd {", $at, "}, {", $at, "}, {stride}\n"),*)
+    };
+}
+
+macro_rules! enter {
+    () => {
+        concat!("mov {at}, {dst}\n", each_token!("ldp", "at"))
+    };
+}
+
+macro_rules! leave {
+    (plain) => {
+        each_token!("stp", "dst")
+    };
+    (scaled) => {
+        concat!(
+            leave!("v6", "v20" "v21" "v22" "v23" "v24" "v25"),
+            leave!("v7", "v26" "v27" "v28" "v29" "v30" "v31"),
+            leave!(plain),
+        )
+    };
+    ($scale:literal, $($sum:literal)*) => {
+        concat!($("fmul ", $sum, ".4s, ", $sum, ".4s, ", $scale, ".4s\n"),*)
+    };
+}
+
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn add<G: Group>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
-    panel_loop!(G::FRACTION, panel, rows, sums, groups)
+fn multiply<G: Group>(piece: &Piece<'_, Sdot>, dst: &mut Columns<'_>, place: (usize, usize)) {
+    panel_loop!(G::FRACTION, piece, dst, place, groups, enter, leave)
 }
 
 impl Form for Sdot {
@@ -138,9 +201,10 @@ impl Form for Sdot {
 
     #[inline(always)]
     fn pack(lhs: &QuantLhs<'_>, t: usize, used: usize, g: usize, out: &mut Panel) {
-        if used < TOKENS {
-            *out = Panel::zeroed();
+        if used == TOKENS {
+            return pack(lhs, t, g, out);
         }
+        *out = Panel::zeroed();
         for i in 0..used {
             let at = (t + i) * lhs.groups + g;
             out.scales[i] = lhs.scales[at];
@@ -174,21 +238,8 @@ impl Form for Sdot {
     }
 
     #[inline(always)]
-    fn add<G: Group>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
+    fn multiply<G: Group>(piece: &Piece<'_, Self>, dst: &mut Columns<'_>, place: (usize, usize)) {
         // SAFETY: (1) called from functions with these target features only.
-        unsafe { add::<G>(panel, rows, sums) }
-    }
-
-    #[inline(always)]
-    fn by_token(s: Sums) -> [[float32x4_t; 2]; TOKENS] {
-        [[s[0], s[6]], [s[1], s[7]], [s[2], s[8]], [s[3], s[9]], [s[4], s[10]], [s[5], s[11]]]
-    }
-
-    #[inline(always)]
-    fn from_tokens(t: [[float32x4_t; 2]; TOKENS]) -> Sums {
-        [
-            t[0][0], t[1][0], t[2][0], t[3][0], t[4][0], t[5][0], t[0][1], t[1][1], t[2][1],
-            t[3][1], t[4][1], t[5][1],
-        ]
+        unsafe { multiply::<G>(piece, dst, place) }
     }
 }

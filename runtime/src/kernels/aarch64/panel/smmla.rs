@@ -6,9 +6,9 @@ use core::arch::asm;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Form, Sums, TOKENS, each_sum, panel_loop};
-use crate::kernels::QuantLhs;
+use super::{Form, Piece, TOKENS, each_sum, panel_loop};
 use crate::kernels::aarch64::dot::Group;
+use crate::kernels::{Columns, QuantLhs};
 use crate::quant::tile::{GROUP, ROWS};
 
 pub(in crate::kernels::aarch64) struct Smmla;
@@ -82,27 +82,27 @@ macro_rules! scaled {
 macro_rules! groups {
     ($fraction:literal) => {
         concat!(
-            "ld1 {{v4.16b-v7.16b}}, [{rows}], #64\n",
+            "ld1 {{v4.16b-v7.16b}}, [{row}], #64\n",
             "ld1 {{v0.16b-v3.16b}}, [{panel}], #64\n",
             two_tokens!("v0", "v8", "v9", "v10", "v11"),
             two_tokens!("v1", "v12", "v13", "v14", "v15"),
             two_tokens!("v2", "v16", "v17", "v18", "v19"),
-            "ld1 {{v4.16b-v7.16b}}, [{rows}], #64\n",
+            "ld1 {{v4.16b-v7.16b}}, [{row}], #64\n",
             two_tokens!("v3", "v8", "v9", "v10", "v11"),
             "ld1 {{v0.16b-v3.16b}}, [{panel}], #64\n",
             two_tokens!("v0", "v12", "v13", "v14", "v15"),
             two_tokens!("v1", "v16", "v17", "v18", "v19"),
-            "ld1 {{v4.16b-v7.16b}}, [{rows}], #64\n",
+            "ld1 {{v4.16b-v7.16b}}, [{row}], #64\n",
             two_tokens!("v2", "v8", "v9", "v10", "v11"),
             two_tokens!("v3", "v12", "v13", "v14", "v15"),
             "ld1 {{v0.16b-v3.16b}}, [{panel}], #64\n",
             two_tokens!("v0", "v16", "v17", "v18", "v19"),
-            "ld1 {{v4.16b-v7.16b}}, [{rows}], #64\n",
+            "ld1 {{v4.16b-v7.16b}}, [{row}], #64\n",
             two_tokens!("v1", "v8", "v9", "v10", "v11"),
             two_tokens!("v2", "v12", "v13", "v14", "v15"),
             two_tokens!("v3", "v16", "v17", "v18", "v19"),
             "ld1 {{v0.4s-v2.4s}}, [{panel}], #48\n",
-            "ld1 {{v4.4s-v7.4s}}, [{rows}], #64\n",
+            "ld1 {{v4.4s-v7.4s}}, [{row}], #64\n",
             each_sum!("scvtf", $fraction),
             scaled!("v0", "v4", "v8", "v20"),
             scaled!("v0", "v5", "v9", "v21"),
@@ -120,20 +120,89 @@ macro_rules! groups {
     };
 }
 
-#[inline]
-#[target_feature(enable = "neon,i8mm")]
-fn add<G: Group>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
-    panel_loop!(G::FRACTION, panel, rows, sums, groups)
+/// Two tokens after two others: registers of two rows of both are zipped from, or to, eight rows of
+/// each.
+macro_rules! each_pair {
+    ($part:ident) => {
+        concat!(
+            $part!("v20", "v21", "v22", "v23"),
+            $part!("v24", "v25", "v26", "v27"),
+            $part!("v28", "v29", "v30", "v31"),
+        )
+    };
 }
 
-/// The first halves of two registers, and their second halves.
-#[inline(always)]
-fn halves(a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] {
-    // SAFETY: (1) NEON, by the build's target.
-    unsafe {
-        let (a, b) = (vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b));
-        [vreinterpretq_f32_f64(vzip1q_f64(a, b)), vreinterpretq_f32_f64(vzip2q_f64(a, b))]
-    }
+macro_rules! enter {
+    () => {
+        concat!("mov {at}, {dst}\n", each_pair!(enter))
+    };
+    ($a:literal, $b:literal, $c:literal, $d:literal) => {
+        concat!(
+            "ldp q0, q1, [{at}]\n",
+            "add {at}, {at}, {stride}\n",
+            "ldp q2, q3, [{at}]\n",
+            "add {at}, {at}, {stride}\n",
+            "zip1 ",
+            $a,
+            ".2d, v0.2d, v2.2d\n",
+            "zip2 ",
+            $b,
+            ".2d, v0.2d, v2.2d\n",
+            "zip1 ",
+            $c,
+            ".2d, v1.2d, v3.2d\n",
+            "zip2 ",
+            $d,
+            ".2d, v1.2d, v3.2d\n",
+        )
+    };
+}
+
+macro_rules! leave {
+    (plain) => {
+        each_pair!(leave)
+    };
+    (scaled) => {
+        each_pair!(leave_scaled)
+    };
+    (zip $a:literal, $b:literal, $c:literal, $d:literal) => {
+        concat!(
+            "zip1 v0.2d, ", $a, ".2d, ", $b, ".2d\n",
+            "zip2 v2.2d, ", $a, ".2d, ", $b, ".2d\n",
+            "zip1 v1.2d, ", $c, ".2d, ", $d, ".2d\n",
+            "zip2 v3.2d, ", $c, ".2d, ", $d, ".2d\n",
+        )
+    };
+    (store) => {
+        concat!(
+            "stp q0, q1, [{dst}]\n",
+            "add {dst}, {dst}, {stride}\n",
+            "stp q2, q3, [{dst}]\n",
+            "add {dst}, {dst}, {stride}\n",
+        )
+    };
+    ($a:literal, $b:literal, $c:literal, $d:literal) => {
+        concat!(leave!(zip $a, $b, $c, $d), leave!(store))
+    };
+}
+
+macro_rules! leave_scaled {
+    ($a:literal, $b:literal, $c:literal, $d:literal) => {
+        concat!(
+            leave!(zip $a, $b, $c, $d),
+            "fmul v0.4s, v0.4s, v6.4s\n",
+            "fmul v1.4s, v1.4s, v7.4s\n",
+            "fmul v2.4s, v2.4s, v6.4s\n",
+            "fmul v3.4s, v3.4s, v7.4s\n",
+            leave!(store),
+        )
+    };
+}
+
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn multiply<G: Group>(piece: &Piece<'_, Smmla>, dst: &mut Columns<'_>, place: (usize, usize)) {
+    panel_loop!(G::FRACTION, piece, dst, place, groups, enter, leave)
 }
 
 impl Form for Smmla {
@@ -179,29 +248,9 @@ impl Form for Smmla {
     }
 
     #[inline(always)]
-    fn add<G: Group>(panel: &[Panel], rows: &[Rows], sums: Sums) -> Sums {
+    fn multiply<G: Group>(piece: &Piece<'_, Self>, dst: &mut Columns<'_>, place: (usize, usize)) {
         // SAFETY: (1) called from functions with these target features only.
-        unsafe { add::<G>(panel, rows, sums) }
-    }
-
-    #[inline(always)]
-    fn by_token(sums: Sums) -> [[float32x4_t; 2]; TOKENS] {
-        let mut out = [[sums[0]; 2]; TOKENS];
-        for (out, s) in out.as_chunks_mut::<2>().0.iter_mut().zip(sums.as_chunks::<4>().0) {
-            [out[0][0], out[1][0]] = halves(s[0], s[1]);
-            [out[0][1], out[1][1]] = halves(s[2], s[3]);
-        }
-        out
-    }
-
-    #[inline(always)]
-    fn from_tokens(rows: [[float32x4_t; 2]; TOKENS]) -> Sums {
-        let mut out = [rows[0][0]; 12];
-        for (out, t) in out.as_chunks_mut::<4>().0.iter_mut().zip(rows.as_chunks::<2>().0) {
-            [out[0], out[1]] = halves(t[0][0], t[1][0]);
-            [out[2], out[3]] = halves(t[0][1], t[1][1]);
-        }
-        out
+        unsafe { multiply::<G>(piece, dst, place) }
     }
 }
 
