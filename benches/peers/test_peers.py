@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from peers import cpu, environment, loss, options, report, results, rounds, train
+from peers import cpu, docstrings, environment, loss, loss_page, options, report, results, rounds, train
 from peers.ids import random_ids
 from peers.results import Result
 from peers.rounds import Comparison, Limits
@@ -240,6 +240,16 @@ class Quantization(unittest.TestCase):
         self.assertTrue(rows[1].endswith("| 6.000 | 1.01000 | 0.000500 | 0.0400 | 92.50 % | 0.50 |"), rows[1])
         self.assertTrue(rows[0].endswith("|  |"))
 
+    def test_the_page_tells_of_all_days_and_commits(self):
+        files = [self.file("q4", True, 5, 0.001), self.file("q8", True, 8, 0.0001), self.file("Q8_0", False, 8, 0.0002)]
+        files[0].date, files[1].date = "2026-11-29", "2026-11-28"
+        files[0].commit, files[1].commit = "commit b", "commit a"
+        about = loss_page.about(loss.Losses("model", "text", "text", 10, 39.3, {"llama-cpp-python": "1"}, files))
+        self.assertEqual(about["measured"], "2026-11-28 to 2026-11-29")
+        self.assertEqual(about["pocketgpt"], "commit a, commit b")
+        self.assertEqual(about["peers"], "llama-cpp-python 1")
+        self.assertEqual(loss_page.spans({"", "one"}), "one")
+
     def test_figures_survive_their_file(self):
         losses = loss.Losses("model", "text", "text", files=[self.file("q4", True, 5, 0.001)])
         with tempfile.TemporaryDirectory() as folder:
@@ -263,6 +273,19 @@ class Quantization(unittest.TestCase):
         documents = text.strip().split(f"\n{train.END}\n")
         self.assertEqual([len(part) for part in documents], [10, 245, 245])
         self.assertEqual(train.joined(["a\n", "b"]), f"a\n{train.END}\nb\n")
+
+    def test_unigrams_of_even_counts_are_as_perplexing_as_their_number(self):
+        try:
+            import numpy as np
+        except ImportError:
+            self.skipTest("without numpy")
+        ids = np.arange(64).repeat(50)
+        self.assertAlmostEqual(train.unigram_perplexity(ids, ids[::7], 64), 64, places=6)
+
+    def test_documentation_stands_in_the_order_of_its_file(self):
+        source = '"""A."""\nclass B:\n    """B.\n\n    More."""\n    def c(self):\n        return "no"\ndef d():\n    """D."""\n'
+        self.assertEqual(docstrings.docstrings(source), "A.\n\nB.\n\nMore.\n\nD.")
+        self.assertEqual(docstrings.docstrings("print 1"), "")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import math
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import programs
+from . import machine, programs
 from .options import REPOSITORY
 from .rounds import note
 
@@ -58,6 +59,9 @@ class Loss:
     top1: float
     how: str = ""
     """Our options; of peers whether with the importance matrix."""
+    date: str = ""
+    commit: str = ""
+    """Of our programs, if they were built from this repository."""
 
 
 @dataclass
@@ -77,6 +81,12 @@ class Losses:
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def shown(path: Path) -> str:
+    """From the repository's root, where it lies in it."""
+    path = path.resolve()
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else path.name
 
 
 def parsed(name: str, ours: bool, how: str, bits: float, report: dict) -> Loss:
@@ -139,14 +149,14 @@ class Measuring:
     def __init__(self, options: argparse.Namespace):
         self.options = options
         self.pocketgpt, self.quantize = programs.find(options.bin_dir)
+        self.commit = "" if options.bin_dir else machine.description(built=True)["pocketgpt"]
         self.folder = options.folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.results = self.folder / "loss.json"
         if self.results.exists():
             self.losses = Losses.read(self.results)
         else:
-            names = (options.checkpoint.name, options.text.name, options.calibrate.name)
-            self.losses = Losses(*names)
+            self.losses = Losses(*map(shown, (options.checkpoint, options.text, options.calibrate)))
         self.reference = self.folder / "f32.pgpt"
         if not self.reference.exists():
             self.convert(options.checkpoint, self.reference, "--to f32")
@@ -206,7 +216,9 @@ class Measuring:
         report = json.loads(output_of(command))
         self.losses.scored_tokens = report["scored_tokens"]
         self.losses.reference_perplexity = report["reference_perplexity"]
-        self.losses.files.append(parsed(name, ours, how, bits, report))
+        loss = parsed(name, ours, how, bits, report)
+        loss.date, loss.commit = time.strftime("%Y-%m-%d"), self.commit
+        self.losses.files.append(loss)
         self.losses.write(self.results)
         file.unlink()
 
@@ -274,6 +286,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bin-dir", type=Path, help="our programs [default: built]")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "target/peers/loss")
     parser.add_argument("--plot", type=Path, metavar="SVG", help="[default: loss.svg in the folder]")
+    parser.add_argument("--page", type=Path, metavar="MD", help="a page with all of it, the plot beside it")
     parser.add_argument("--venv", type=Path, help="virtual environment with the peers [default: PEERS_VENV, or made]")
     parser.add_argument("--report-only", action="store_true", help="table and plot of what is there")
     options = parser.parse_args(arguments)
@@ -294,6 +307,10 @@ def main() -> None:
     from . import loss_plot
 
     loss_plot.draw(losses, options.plot or options.folder / "loss.svg")
+    if options.page:
+        from . import loss_page
+
+        loss_page.write(losses, options.page)
     print(table(losses))
 
 

@@ -22,7 +22,7 @@ def draw(losses: Losses, path: Path) -> None:
     axes.set_xlabel("bits per weight, all matrices")
     axes.set_ylabel("mean KL divergence, nats per token")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-    axes.margins(x=0.1, y=0.2)
+    axes.margins(x=0.1, y=0.3)
     axes.legend(frameon=False)
     name = losses.checkpoint
     axes.set_title(f"{name}, {losses.scored_tokens:,} tokens of {losses.text}; weights only", loc="left")
@@ -49,7 +49,7 @@ def points(axes, files: list[Loss], color: str, marker: str, label: str, above: 
         near = placed is not None and abs(loss.bits - placed) < NEAR
         step = (step + 1) % STAIRS if near else 0
         placed = loss.bits
-        offset, align = ((4, 4 + 7 * step), "left") if above else ((-4, -8 - 9 * step), "right")
+        offset, align = ((4, 4 + 9 * step), "left") if above else ((-4, -8 - 9 * step), "right")
         axes.annotate(
             loss.name,
             (loss.bits, loss.kl),
