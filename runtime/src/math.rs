@@ -398,7 +398,7 @@ mod tests {
         for x in samples(-90.0, -86.0).chain(samples(-1.0, 1.0)).chain(all) {
             let (plus, e) = (one_plus_exp(One, x), exp(One, x));
             assert_eq!(plus.to_bits(), (1.0 + e).to_bits(), "{x}");
-            if !(x > 88.0) {
+            if x <= 88.0 || x.is_nan() {
                 assert_eq!(exp_of_small(One, x).to_bits(), e.to_bits(), "{x}");
             }
         }
