@@ -395,6 +395,8 @@ mod tests {
     #[test]
     fn shorter_forms_of_exp_give_the_same_bits() {
         let all = (0..1u64 << 32).step_by(4099).map(|bits| f32::from_bits(bits as u32));
+        // A signalling NaN, which no operation returns, is another matter.
+        let all = all.filter(|x| !x.is_nan() || x.to_bits() & 1 << 22 != 0);
         for x in samples(-90.0, -86.0).chain(samples(-1.0, 1.0)).chain(all) {
             let (plus, e) = (one_plus_exp(One, x), exp(One, x));
             assert_eq!(plus.to_bits(), (1.0 + e).to_bits(), "{x}");
