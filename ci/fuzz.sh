@@ -69,6 +69,7 @@ fuzz() {
 }
 
 # Two at a time: one each for the CPUs of a small machine.
+failed=0
 first=
 for target in $targets; do
     if [ -z "$first" ]; then
@@ -77,9 +78,12 @@ for target in $targets; do
     else
         fuzz "$target" &
         second=$!
-        wait "$first"
-        wait "$second"
+        # Both are waited for, so that neither works on in a folder that is removed.
+        wait "$first" || failed=1
+        wait "$second" || failed=1
         first=
+        [ "$failed" -eq 0 ] || exit 1
     fi
 done
-[ -z "$first" ] || wait "$first"
+[ -z "$first" ] || wait "$first" || failed=1
+exit "$failed"
