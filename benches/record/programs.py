@@ -19,7 +19,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Encodings of a random model of GPT-2's 124M shape that can be measured, beside the bundled model.
-ENCODINGS = ("q4", "q8", "f16", "f32")
+ENCODINGS = ("q4", "q3", "q8", "f16", "f32")
 MODELS = ("bundled", *(f"gpt2-{encoding}" for encoding in ENCODINGS))
 DEFAULT_MODELS = "bundled,gpt2-q4"
 

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use pocketgpt_runtime::KvType;
-use pocketgpt_runtime::format::{Encoding, Role, WeightFile};
+use pocketgpt_runtime::format::{Role, WeightFile};
 use pocketgpt_runtime::isa::Isa;
 use pocketgpt_runtime::kernels::Kernels;
 use pocketgpt_runtime::model::Gpt2;
@@ -168,8 +168,6 @@ pub unsafe extern "C" fn pgpt_model_get_info(
 
 /// How keys and values are kept where the caller does not say: as exactly as the weights are.
 pub(crate) fn default_kv(file: &WeightFile<'_>) -> KvType {
-    match file.tensor(Role::CAttnWeight, 0).entry.encoding {
-        Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => KvType::Q8,
-        Encoding::F32 | Encoding::F16 => KvType::F32,
-    }
+    let quantized = file.tensor(Role::CAttnWeight, 0).entry.encoding.is_quantized();
+    if quantized { KvType::Q8 } else { KvType::F32 }
 }

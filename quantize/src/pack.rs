@@ -65,8 +65,8 @@ pub fn encode_block(
         Encoding::F32 => interleave_f32(rows, cols, out),
         Encoding::F16 => interleave_f16(rows, cols, out),
         Encoding::Q8 => encode_q8(rows, cols, importance, scratch, out),
-        Encoding::Q4 => encode_q4(rows, cols, importance, scratch, out),
-        Encoding::Q3 => encode_q3(rows, cols, importance, scratch, out),
+        Encoding::Q4 => encode_low_bits(Q4, rows, cols, importance, scratch, out),
+        Encoding::Q3 => encode_low_bits(Q3, rows, cols, importance, scratch, out),
     }
 }
 
@@ -157,21 +157,13 @@ fn encode_q8(
     loss
 }
 
-fn encode_q4(
-    rows: &[f32],
-    cols: usize,
-    importance: Option<&[f32]>,
-    scratch: &mut BlockScratch,
-    out: &mut [u8],
-) -> Loss {
-    let (values, scales) = (&mut scratch.values[..], &mut scratch.scales_i8[..]);
-    let to = (&mut *values, &mut *scales);
-    let (row_scales, loss) = quantize_rows(rows, cols, importance, to, low_bits::quantize_row_q4);
-    pack_q4_block(values, scales, &row_scales, out);
-    loss
-}
+/// How q4 and q3 differ: a row's quantization, and a record's packing.
+type LowBits = (QuantizeRow<i8>, fn(&[i8], &[i8], &[f32; ROWS], &mut [u8]));
+const Q4: LowBits = (low_bits::quantize_row_q4, pack_q4_block);
+const Q3: LowBits = (low_bits::quantize_row_q3, pack_q3_block);
 
-fn encode_q3(
+fn encode_low_bits(
+    (quantize_row, pack): LowBits,
     rows: &[f32],
     cols: usize,
     importance: Option<&[f32]>,
@@ -180,9 +172,8 @@ fn encode_q3(
 ) -> Loss {
     let (values, scales) = (&mut scratch.values[..], &mut scratch.scales_i8[..]);
     let to = (&mut *values, &mut *scales);
-    let quantize_row = low_bits::quantize_row_q3;
     let (row_scales, loss) = quantize_rows(rows, cols, importance, to, quantize_row);
-    pack_q3_block(values, scales, &row_scales, out);
+    pack(values, scales, &row_scales, out);
     loss
 }
 

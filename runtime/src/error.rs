@@ -271,7 +271,7 @@ pub enum FormatError {
         /// Place in the directory.
         tensor: u32,
     },
-    /// An int8 weight, or a block scale of q4, is −128 (`verify` only).
+    /// An int8 weight, or a block scale of q4 or q3, is −128 (`verify` only).
     OutsideRange {
         /// Place in the directory.
         tensor: u32,

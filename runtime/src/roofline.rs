@@ -63,7 +63,7 @@ impl Memory {
 /// Numbers to multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
-    /// Bytes, added in 32 bits: q8 and q4 weights.
+    /// Bytes, added in 32 bits: q8, q4 and q3 weights.
     Int8,
     /// f32: f32 and f16 weights.
     F32,

@@ -41,6 +41,8 @@ OURS = {
     "target 5": "--target-bpw 5",
     "target 4.5": "--target-bpw 4.5",
     "q4, head q4": "--to q4 --head q4",
+    "target 4": "--target-bpw 4",
+    "q3, head q3": "--to q3 --head q3",
 }
 
 

@@ -90,7 +90,7 @@ pub struct RunArgs {
     /// Instructions to use [default: the fastest this CPU has]
     #[arg(long, value_parser = isa())]
     pub isa: Option<Isa>,
-    /// How keys and values are kept [default: q8 for q8 and q4 models, f32 for others]
+    /// How keys and values are kept [default: q8 for q8, q4 and q3 models, f32 for others]
     #[arg(long, value_parser = kv())]
     pub kv: Option<KvType>,
     /// Positions whose keys and values are kept: attention sees the last N, those of --keep among

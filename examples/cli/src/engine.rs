@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, anyhow, bail};
 use pocketgpt_runtime::KvType;
 use pocketgpt_runtime::error::CapacityError;
-use pocketgpt_runtime::format::{Encoding, WeightFile};
+use pocketgpt_runtime::format::WeightFile;
 use pocketgpt_runtime::huge_pages::HugePages;
 use pocketgpt_runtime::isa::Isa;
 use pocketgpt_runtime::kernels::Kernels;
@@ -64,10 +64,7 @@ fn thread_pool(threads: usize, affinity: Option<&CpuList>) -> Result<ThreadPool>
 
 /// How keys and values are kept where the user does not say: as exactly as the weights are.
 pub fn default_kv(file: &WeightFile<'_>) -> KvType {
-    match block_encoding(file) {
-        Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => KvType::Q8,
-        Encoding::F32 | Encoding::F16 => KvType::F32,
-    }
+    if block_encoding(file).is_quantized() { KvType::Q8 } else { KvType::F32 }
 }
 
 /// The kernels for `--isa`.

@@ -176,10 +176,7 @@ impl Encoding {
 
     /// Inputs that share a scale; 0 where there are no scales.
     pub const fn group_size(self) -> u16 {
-        match self {
-            Self::F32 | Self::F16 => 0,
-            Self::Q8 | Self::Q4 | Self::Q3 => tile::GROUP as u16,
-        }
+        if self.is_quantized() { tile::GROUP as u16 } else { 0 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! 4-bit records.
 
-use super::tile::{self, GROUP, QuantRecord, ROW_SCALES_BYTES, ROWS, q4_index};
+use super::tile::{GROUP, QuantRecord, ROWS, q4_index};
+use super::write_head;
 use crate::format::Encoding;
 
 /// Stored nibble of the value zero.
@@ -14,18 +15,10 @@ pub const ZERO_POINT: u8 = 8;
 /// # Panics
 /// If a length does not fit the others.
 pub fn pack_q4_block(values: &[i8], block_scales: &[i8], row_scales: &[f32; ROWS], out: &mut [u8]) {
-    let groups = block_scales.len() / ROWS;
-    let cols = groups * GROUP;
-    assert_eq!(block_scales.len(), ROWS * groups);
-    assert_eq!(values.len(), ROWS * cols);
-    assert_eq!(out.len(), tile::record_len(Encoding::Q4, cols));
-    out.fill(0);
-    let (head, weights) = out.split_at_mut(tile::weights_offset(groups));
+    let weights =
+        write_head(Encoding::Q4, values, bytemuck::cast_slice(block_scales), row_scales, out);
+    let cols = values.len() / ROWS;
     for lane in 0..ROWS {
-        head[4 * lane..4 * lane + 4].copy_from_slice(&row_scales[lane].to_le_bytes());
-        for g in 0..groups {
-            head[ROW_SCALES_BYTES + g * ROWS + lane] = block_scales[lane * groups + g] as u8;
-        }
         for col in 0..cols {
             let nibble = (values[lane * cols + col] + ZERO_POINT as i8) as u8 & 15;
             let (byte, high) = q4_index(lane, col);

@@ -1,6 +1,7 @@
 //! 8-bit records.
 
-use super::tile::{self, GROUP, QuantRecord, ROW_SCALES_BYTES, ROWS, q8_index};
+use super::tile::{GROUP, QuantRecord, ROWS, q8_index};
+use super::write_head;
 use crate::format::Encoding;
 
 /// Writes a q8 record from quantized rows.
@@ -11,18 +12,9 @@ use crate::format::Encoding;
 /// # Panics
 /// If a length does not fit the others.
 pub fn pack_q8_block(values: &[i8], block_scales: &[u8], row_scales: &[f32; ROWS], out: &mut [u8]) {
-    let groups = block_scales.len() / ROWS;
-    let cols = groups * GROUP;
-    assert_eq!(block_scales.len(), ROWS * groups);
-    assert_eq!(values.len(), ROWS * cols);
-    assert_eq!(out.len(), tile::record_len(Encoding::Q8, cols));
-    out.fill(0);
-    let (head, weights) = out.split_at_mut(tile::weights_offset(groups));
+    let weights = write_head(Encoding::Q8, values, block_scales, row_scales, out);
+    let cols = values.len() / ROWS;
     for lane in 0..ROWS {
-        head[4 * lane..4 * lane + 4].copy_from_slice(&row_scales[lane].to_le_bytes());
-        for g in 0..groups {
-            head[ROW_SCALES_BYTES + g * ROWS + lane] = block_scales[lane * groups + g];
-        }
         for col in 0..cols {
             weights[q8_index(lane, col)] = values[lane * cols + col] as u8;
         }

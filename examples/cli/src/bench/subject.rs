@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use pocketgpt_runtime::format::Encoding;
 use pocketgpt_runtime::parallel::Parallel;
 use pocketgpt_runtime::session::Session;
 
@@ -58,10 +57,8 @@ impl<'w> Subject<'w> {
         let engine = Engine::new(model, args, 1)?;
         let load_seconds = start.elapsed().as_secs_f64();
         let file = model.weights()?;
-        let arithmetic = match block_encoding(&file) {
-            Encoding::Q8 | Encoding::Q4 | Encoding::Q3 => Arithmetic::Int8,
-            Encoding::F32 | Encoding::F16 => Arithmetic::F32,
-        };
+        let quantized = block_encoding(&file).is_quantized();
+        let arithmetic = if quantized { Arithmetic::Int8 } else { Arithmetic::F32 };
         Ok(Self {
             model,
             engine,

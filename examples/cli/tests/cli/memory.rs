@@ -9,13 +9,17 @@ use serde_json::Value;
 
 use crate::run::{MODEL, command, run};
 
+/// With a long prompt and the whole context all that is planned is used.
+fn long_prompt() -> String {
+    "The fox and the crow. ".repeat(60)
+}
+
 /// What a run had in memory at most, less what was planned: the program, its libraries and stacks.
 #[track_caller]
 fn unplanned(model: &str, options: &[&str]) -> i64 {
     let bytes = |report: &Value, key: &str| report[key].as_i64().unwrap();
     let plan = run(&[&["plan", "--json", "-m", model], options].concat()).json();
-    // A long prompt and the whole context: all that is planned is used.
-    let prompt = "The fox and the crow. ".repeat(60);
+    let prompt = long_prompt();
     let generate = ["generate", "--json", "--ignore-eos", "-m", model, &prompt];
     let report = run(&[&generate, options].concat()).json();
     assert_eq!(report["stop_reason"], "context_full");
@@ -64,7 +68,7 @@ fn unplanned_anonymous(model: &str, options: &[&str]) -> i64 {
         .spawn()
         .unwrap();
     let mut stdin = program.stdin.take().unwrap();
-    writeln!(stdin, "{}", "The fox and the crow. ".repeat(60)).unwrap();
+    writeln!(stdin, "{}", long_prompt()).unwrap();
     let mut answer = String::new();
     BufReader::new(program.stdout.take().unwrap()).read_line(&mut answer).unwrap();
     let report: Value = serde_json::from_str(&answer).unwrap();
