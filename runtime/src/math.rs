@@ -46,6 +46,11 @@ pub trait Simd: Copy {
     /// `a · 2^n` by adding `n` to the exponent bits, where `magic` is `n + ROUND_MAGIC`; the
     /// result must be a normal number.
     fn ldexp_magic(self, a: Self::F, magic: Self::F) -> Self::F;
+    /// `e^x` of −88..=88; below −87.3 some positive number below 2^-125.
+    #[inline(always)]
+    fn exp_clamped(self, x: Self::F) -> Self::F {
+        exp_steps(self, x)
+    }
 }
 
 /// Adding this rounds to an integer, ties to even, and leaves that integer in the low bits:
@@ -200,36 +205,43 @@ fn sqrt_by_bits(x: f32) -> f32 {
 /// |r| ≤ ln 2 / 2.
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    zero_if_tiny(s, x, exp_clamped(s, s.clamp(x, -88.0, 88.0)))
+    zero_if_tiny(s, x, s.exp_clamped(s.clamp(x, -88.0, 88.0)))
 }
 
 /// [`exp`] of numbers that are not above 88, or NaN.
 #[inline(always)]
 pub fn exp_of_small<S: Simd>(s: S, x: S::F) -> S::F {
-    zero_if_tiny(s, x, exp_clamped(s, s.at_least(x, -88.0)))
+    zero_if_tiny(s, x, s.exp_clamped(s.at_least(x, -88.0)))
 }
 
 /// `1 + exp(x)`: what [`exp`] takes for zero is below 2^-125 here, and is lost in the sum as well.
 #[inline(always)]
 fn one_plus_exp<S: Simd>(s: S, x: S::F) -> S::F {
-    s.add(s.splat(1.0), exp_clamped(s, s.clamp(x, -88.0, 88.0)))
+    s.add(s.splat(1.0), s.exp_clamped(s.clamp(x, -88.0, 88.0)))
 }
 
-/// e^-88 is subnormal, and what [`exp_clamped`] makes of it is not used.
+/// e^-88 is subnormal, and what [`Simd::exp_clamped`] makes of it is not used.
 #[inline(always)]
 fn zero_if_tiny<S: Simd>(s: S, x: S::F, exp: S::F) -> S::F {
     s.select_lt(x, s.splat(-87.3), s.splat(0.0), exp)
 }
 
-/// `e^x` of −88..=88; below −87.3 some positive number below 2^-125.
+/// −ln 2 in two parts, the first of few bits.
+pub(crate) const MINUS_LN_2: [f32; 2] = [-0.693_359_375, 2.121_944_4e-4];
+
+/// `(e^r − 1 − r) / r²` for |r| ≤ ln 2 / 2, from the highest power down.
+pub(crate) const EXP_POLYNOMIAL: [f32; 5] =
+    [0.001_395_048_6, 0.008_368_887_9, 0.041_666_206, 0.166_665_18, 0.5];
+
+/// [`Simd::exp_clamped`] step by step.
 #[inline(always)]
-fn exp_clamped<S: Simd>(s: S, x: S::F) -> S::F {
+pub(crate) fn exp_steps<S: Simd>(s: S, x: S::F) -> S::F {
     let magic = s.fma(x, s.splat(core::f32::consts::LOG2_E), s.splat(ROUND_MAGIC));
     let n = s.sub(magic, s.splat(ROUND_MAGIC));
-    let r = s.fma(n, s.splat(-0.693_359_375), x);
-    let r = s.fma(n, s.splat(2.121_944_4e-4), r);
-    let mut q = s.splat(0.001_395_048_6);
-    for c in [0.008_368_887_9, 0.041_666_206, 0.166_665_18, 0.5] {
+    let r = s.fma(n, s.splat(MINUS_LN_2[0]), x);
+    let r = s.fma(n, s.splat(MINUS_LN_2[1]), r);
+    let mut q = s.splat(EXP_POLYNOMIAL[0]);
+    for &c in &EXP_POLYNOMIAL[1..] {
         q = s.fma(q, r, s.splat(c));
     }
     let p = s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0));

@@ -46,6 +46,23 @@ pub(super) trait Lanes: Simd {
     fn larger_magnitude(self, x: Self::F, amax: Self::F) -> Self::F {
         self.max(self.abs(x), amax)
     }
+    /// Quantizes some groups of finite numbers from the front on, if the set has a shorter way;
+    /// returns how many.
+    #[inline(always)]
+    fn quantize_first(
+        self,
+        _x: &[[f32; GROUP]],
+        _q: &mut [[i8; GROUP]],
+        _scales: &mut [f32],
+        _sums: &mut [i32],
+    ) -> usize {
+        0
+    }
+    /// [`quantize_one`], if the set has a shorter way for numbers of these lengths.
+    #[inline(always)]
+    fn quantize_head(self, _x: &[[f32; GROUP]], _q: &mut [i8]) -> Option<(f32, i32)> {
+        None
+    }
     /// Sum of the low bytes of lanes that hold ±127 plus [`ROUND_MAGIC`]; `q` are these bytes.
     #[inline(always)]
     fn sum_of_rounded(self, [a, b]: [Self::F; 2], _q: &[[i8; 16]; 2]) -> i32 {
@@ -111,9 +128,11 @@ pub(super) fn quantize<S: Lanes>(
     sums: &mut [i32],
 ) {
     let whole = if group == GROUP { x.as_chunks::<GROUP>().0 } else { &[] };
-    let outs = q.as_chunks_mut::<GROUP>().0[..whole.len()].chunks_mut(GROUPS);
-    let numbers = scales.chunks_mut(GROUPS).zip(sums.chunks_mut(GROUPS));
-    for ((x, q), (scales, sums)) in whole.chunks(GROUPS).zip(outs).zip(numbers) {
+    let outs = &mut q.as_chunks_mut::<GROUP>().0[..whole.len()];
+    let done = s.quantize_first(whole, outs, scales, sums);
+    let outs = outs[done..].chunks_mut(GROUPS);
+    let numbers = scales[done..].chunks_mut(GROUPS).zip(sums[done..].chunks_mut(GROUPS));
+    for ((x, q), (scales, sums)) in whole[done..].chunks(GROUPS).zip(outs).zip(numbers) {
         quantize_groups(s, x, q, scales, sums);
     }
     for (g, x) in x.chunks(group).enumerate().skip(whole.len()) {
@@ -155,6 +174,9 @@ pub(super) fn quantize<S: Lanes>(
 /// One group of some times 32 numbers: a head's vector. Returns its scale and sum.
 #[inline(always)]
 pub(super) fn quantize_one<S: Lanes>(s: S, x: &[[f32; GROUP]], q: &mut [i8]) -> (f32, i32) {
+    if let Some(scale_and_sum) = s.quantize_head(x, q) {
+        return scale_and_sum;
+    }
     let (amax, finite) = s.magnitude(x);
     let (scale, inverse) = group_scale(amax);
     let mut sum = 0;
@@ -434,12 +456,13 @@ pub(super) fn weigh_values<S: Lanes>(
 ) -> f32 {
     let (chunks, rest) = weights.as_chunks::<16>();
     let (scales, scales_rest) = value_scales[..weights.len()].as_chunks::<16>();
-    let last = [padded(rest, 0.0), padded(scales_rest, 0.0)];
     let mut max = s.splat(0.0);
     for (w, v) in chunks.iter().zip(scales) {
         max = s.larger(s.mul(s.load(w), s.load(v)), max);
     }
+    let mut last = [[0.0; 16]; 2];
     if !rest.is_empty() {
+        last = [padded(rest, 0.0), padded(scales_rest, 0.0)];
         max = s.larger(s.mul(s.load(&last[0]), s.load(&last[1])), max);
     }
     let max = s.largest(max);
@@ -448,13 +471,12 @@ pub(super) fn weigh_values<S: Lanes>(
     } else {
         (max * (1.0 / VALUE_WEIGHT_MAX), VALUE_WEIGHT_MAX / max)
     };
-    let (highs, lows) = (high.as_chunks_mut().0, low.as_chunks_mut().0);
-    for (i, (w, v)) in chunks.iter().zip(scales).enumerate() {
-        split_weight(s, [w, v], inverse, &mut highs[i], &mut lows[i]);
+    let mut halves = high.as_chunks_mut().0.iter_mut().zip(low.as_chunks_mut().0);
+    for ((w, v), (high, low)) in chunks.iter().zip(scales).zip(&mut halves) {
+        split_weight(s, [w, v], inverse, high, low);
     }
-    if !rest.is_empty() {
-        let i = chunks.len();
-        split_weight(s, [&last[0], &last[1]], inverse, &mut highs[i], &mut lows[i]);
+    if let (false, Some((high, low))) = (rest.is_empty(), halves.next()) {
+        split_weight(s, [&last[0], &last[1]], inverse, high, low);
     }
     unit
 }

@@ -415,9 +415,9 @@ pub(super) fn rows<D: Dot, G: Group, const M: usize, const QUADS: usize>(
     }
 }
 
-/// `N` queries at a time, which share the loads of keys, then single ones.
+/// The scores of some queries, one by one.
 #[inline(always)]
-pub(super) fn scores_q8<D: Dot, const N: usize>(
+pub(super) fn scores_q8<D: Dot>(
     d: D,
     queries: &[i8],
     scales: &[f32],
@@ -426,87 +426,53 @@ pub(super) fn scores_q8<D: Dot, const N: usize>(
     scores: &mut [f32],
 ) {
     let (hd, slots) = (queries.len() / scales.len(), scores.len() / scales.len());
-    let together = if N == 1 { 0 } else { scales.len() / N * N };
-    let (queries, last_queries) = queries.split_at(together * hd);
-    let (scales, last_scales) = scales.split_at(together);
-    let (scores, last_scores) = scores.split_at_mut(together * slots);
-    let blocks = queries.chunks_exact(N * hd).zip(scores.chunks_exact_mut(N * slots));
-    for ((queries, scores), scales) in blocks.zip(scales.as_chunks::<N>().0) {
-        scores_of(d, queries, scales, keys, key_scales, scores);
-    }
-    let rows = last_queries.chunks_exact(hd).zip(last_scores.chunks_exact_mut(slots));
-    for ((query, scores), &scale) in rows.zip(last_scales) {
-        scores_of(d, query, &[scale], keys, key_scales, scores);
-    }
-}
-
-#[inline(always)]
-fn scores_of<D: Dot, const N: usize>(
-    d: D,
-    queries: &[i8],
-    scales: &[f32; N],
-    keys: &[i8],
-    key_scales: &[f32],
-    scores: &mut [f32],
-) {
-    let queries = queries.as_chunks::<16>().0;
-    let quads = queries.len() / N;
     let keys: &[[[[u8; 16]; 4]; 4]] = bytemuck::cast_slice(keys);
-    let scores = scores.as_chunks_mut::<16>().0;
-    let tiles = scores.len() / N;
-    let keys = keys.chunks_exact(quads).zip(key_scales.as_chunks::<16>().0);
-    for (tile, (keys, key_scales)) in keys.take(tiles).enumerate() {
-        let mut dots = [[d.zero(); N]; 4];
-        for (i, tile) in keys.iter().enumerate() {
-            let mut q = [d.lhs(&queries[i]); N];
-            for n in 1..N {
-                q[n] = d.lhs(&queries[n * quads + i]);
+    let rows = queries.chunks_exact(hd).zip(scores.chunks_exact_mut(slots));
+    for ((query, scores), &scale) in rows.zip(scales) {
+        let query = query.as_chunks::<16>().0;
+        let tiles = scores.as_chunks_mut::<16>().0.iter_mut().zip(key_scales.as_chunks::<16>().0);
+        for ((scores, key_scales), keys) in tiles.zip(keys.chunks_exact(query.len())) {
+            let mut dots = [d.zero(); 4];
+            for (q, tile) in query.iter().zip(keys) {
+                let q = d.lhs(q);
+                // Not a loop: the compiler would keep the sums in memory.
+                dots[0] = dots_of_four::<_, 0>(d, tile, q, dots[0]);
+                dots[1] = dots_of_four::<_, 1>(d, tile, q, dots[1]);
+                dots[2] = dots_of_four::<_, 2>(d, tile, q, dots[2]);
+                dots[3] = dots_of_four::<_, 3>(d, tile, q, dots[3]);
             }
-            // Not a loop: the compiler would keep the sums in memory.
-            dots[0] = dots_of_four::<_, N, 0>(d, tile, &q, dots[0]);
-            dots[1] = dots_of_four::<_, N, 1>(d, tile, &q, dots[1]);
-            dots[2] = dots_of_four::<_, N, 2>(d, tile, &q, dots[2]);
-            dots[3] = dots_of_four::<_, N, 3>(d, tile, &q, dots[3]);
-        }
-        let s = Neon::new();
-        let key_scales = s.load(key_scales);
-        for n in 0..N {
-            let scale = s.mul(key_scales, s.splat(scales[n]));
-            let dots = totals(d, [dots[0][n], dots[1][n], dots[2][n], dots[3][n]]);
-            s.store(s.mul(dots, scale), &mut scores[n * tiles + tile]);
+            let s = Neon::new();
+            let scale = s.mul(s.load(key_scales), s.splat(scale));
+            s.store(s.mul(totals(d, dots), scale), scores);
         }
     }
 }
 
-/// Adds the products of four keys and `N` queries, of sixteen dimensions.
+/// Adds the products of four keys and a query, of sixteen dimensions.
 #[inline(always)]
-fn dots_of_four<D: Dot, const N: usize, const QUAD: usize>(
+fn dots_of_four<D: Dot, const QUAD: usize>(
     d: D,
     [a, b, c, e]: &[[[u8; 16]; 4]; 4],
-    q: &[D::Lhs; N],
-    mut dots: [D::Sums; N],
-) -> [D::Sums; N] {
-    let w = [load(&a[QUAD]), load(&b[QUAD]), load(&c[QUAD]), load(&e[QUAD])];
-    for n in 0..N {
-        dots[n] = d.add(dots[n], w, q[n]);
-    }
-    dots
+    q: D::Lhs,
+    dots: D::Sums,
+) -> D::Sums {
+    d.add(dots, [load(&a[QUAD]), load(&b[QUAD]), load(&c[QUAD]), load(&e[QUAD])], q)
 }
 
-/// `QUADS` times four dimensions at once.
+/// `QUADS` times four dimensions at once, from dimension `from` on, a multiple of sixteen.
 #[inline(always)]
 pub(super) fn values_q8<D: Dot, const QUADS: usize>(
     d: D,
-    high: &[u8],
-    low: &[u8],
+    high: &[i8],
+    low: &[i8],
     scale: f32,
     values: &[i8],
     out: &mut [f32],
+    from: usize,
 ) {
     let columns = out.len() / 16;
     let values: &[[[u8; 16]; 4]] = bytemuck::cast_slice(values);
-    let (high, low): (&[i8], &[i8]) = (bytemuck::cast_slice(high), bytemuck::cast_slice(low));
-    for (column, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+    for (column, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate().skip(from / 16) {
         for first in (0..4).step_by(QUADS) {
             let mut sums = [[d.zero(); QUADS]; 2];
             let weights = high.as_chunks::<16>().0.iter().zip(low.as_chunks::<16>().0);

@@ -6,6 +6,7 @@
 use core::arch::aarch64::*;
 
 use super::asm::sdot_lane;
+use super::attention;
 use super::dot::{self, Dot, Group, Q3, Q4, Q8};
 use super::neon;
 use super::panel::{self, sdot::Sdot};
@@ -121,10 +122,22 @@ pub(super) fn scores_q8(
     key_scales: &[f32],
     scores: &mut [f32],
 ) {
-    dot::scores_q8::<_, 4>(Dotprod::new(), queries, scales, keys, key_scales, scores);
+    let (hd, slots) = (queries.len() / scales.len(), scores.len() / scales.len());
+    let (fours, last) = scales.as_chunks::<4>();
+    let (queries, last_queries) = queries.split_at(fours.len() * 4 * hd);
+    let (scores, last_scores) = scores.split_at_mut(fours.len() * 4 * slots);
+    let blocks = queries.chunks_exact(4 * hd).zip(scores.chunks_exact_mut(4 * slots));
+    for ((queries, scores), scales) in blocks.zip(fours) {
+        attention::scores_of_four(queries, scales, keys, key_scales, scores);
+    }
+    if !last.is_empty() {
+        dot::scores_q8(Dotprod::new(), last_queries, last, keys, key_scales, last_scores);
+    }
 }
 
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]) {
-    dot::values_q8::<_, 4>(Dotprod::new(), high, low, scale, values, out);
+    let (high, low) = (bytemuck::cast_slice(high), bytemuck::cast_slice(low));
+    let done = attention::values_of_pairs(high, low, scale, values, out);
+    dot::values_q8::<_, 4>(Dotprod::new(), high, low, scale, values, out, done);
 }

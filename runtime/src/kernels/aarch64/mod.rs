@@ -7,11 +7,14 @@
 use core::arch::aarch64::*;
 
 pub(in crate::kernels) mod asm;
+mod attention;
 mod dot;
 pub(super) mod dotprod;
+mod exp;
 pub(super) mod i8mm;
 pub(super) mod neon;
 mod panel;
+mod quantize;
 
 /// `a * b + c` with one rounding, for builds where `core` has none.
 #[cfg_attr(feature = "std", allow(dead_code))]

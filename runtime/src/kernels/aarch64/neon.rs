@@ -7,6 +7,7 @@
 use core::arch::aarch64::*;
 
 use super::dot::{self, Dot, Q3, Q4, Q8};
+use super::{exp, quantize as groups};
 use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
@@ -106,6 +107,11 @@ impl Simd for Neon {
         let sum = all!(vaddq_s32(a, n));
         all!(vreinterpretq_f32_s32(sum))
     }
+    #[inline(always)]
+    fn exp_clamped(self, x: F) -> F {
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe { exp::exp_clamped(x) }
+    }
 }
 
 #[inline]
@@ -195,6 +201,32 @@ impl Lanes for Neon {
             let shifted = vshrn_high_n_u16::<7>(vshrn_n_u16::<7>(a), b);
             vst1q_u8(high.as_mut_ptr(), vandq_u8(shifted, seven));
         }
+    }
+    #[inline(always)]
+    fn quantize_first(
+        self,
+        x: &[[f32; GROUP]],
+        q: &mut [[i8; GROUP]],
+        scales: &mut [f32],
+        sums: &mut [i32],
+    ) -> usize {
+        let pairs = x.as_chunks().0.iter().zip(q.as_chunks_mut().0);
+        let numbers = scales.as_chunks_mut().0.iter_mut().zip(sums.as_chunks_mut().0);
+        let mut done = 0;
+        for ((x, q), (scales, sums)) in pairs.zip(numbers) {
+            // SAFETY: (1) NEON, by the build's target.
+            if !unsafe { groups::two_groups(x, q, scales, sums) } {
+                break;
+            }
+            done += 2;
+        }
+        done
+    }
+    #[inline(always)]
+    fn quantize_head(self, x: &[[f32; GROUP]], q: &mut [i8]) -> Option<(f32, i32)> {
+        let (x, q) = (x.as_array()?, q.as_chunks_mut().0.as_mut_array()?);
+        // SAFETY: (1) NEON, by the build's target.
+        unsafe { groups::head(x, q) }
     }
     #[inline(always)]
     fn sum_of_rounded(self, _: [F; 2], q: &[[i8; 16]; 2]) -> i32 {
@@ -338,10 +370,11 @@ fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 
 #[target_feature(enable = "neon")]
 fn scores_q8(queries: &[i8], scales: &[f32], keys: &[i8], key_scales: &[f32], scores: &mut [f32]) {
-    dot::scores_q8::<_, 1>(Neon::new(), queries, scales, keys, key_scales, scores);
+    dot::scores_q8(Neon::new(), queries, scales, keys, key_scales, scores);
 }
 
 #[target_feature(enable = "neon")]
 fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]) {
-    dot::values_q8::<_, 2>(Neon::new(), high, low, scale, values, out);
+    let (high, low) = (bytemuck::cast_slice(high), bytemuck::cast_slice(low));
+    dot::values_q8::<_, 2>(Neon::new(), high, low, scale, values, out, 0);
 }

@@ -119,9 +119,9 @@ macro_rules! groups {
             "ld1 {{v0.4s-v1.4s}}, [{panel}], #32\n",
             "ld1 {{v4.4s-v5.4s}}, [{row}], #32\n",
             each_sum!("scvtf", $fraction),
-            scaled!("v0", "0" "v8" "v20", "v14" "v26"; "1" "v9" "v21", "v15" "v27";
-                "2" "v10" "v22", "v16" "v28"; "3" "v11" "v23", "v17" "v29"),
-            scaled!("v1", "0" "v12" "v24", "v18" "v30"; "1" "v13" "v25", "v19" "v31"),
+            scaled!("v0", "0" "v8" "v20", "v14" "v21"; "1" "v9" "v22", "v15" "v23";
+                "2" "v10" "v24", "v16" "v25"; "3" "v11" "v26", "v17" "v27"),
+            scaled!("v1", "0" "v12" "v28", "v18" "v29"; "1" "v13" "v30", "v19" "v31"),
         )
     };
 }
@@ -157,30 +157,31 @@ fn pack(lhs: &QuantLhs<'_>, t: usize, g: usize, out: &mut Panel) {
     }
 }
 
-/// The sums of a token after those of the one before.
+/// The sums of a token, neighbouring registers, after those of the one before.
 macro_rules! each_token {
     ($name:literal, $at:literal) => {
-        each_token!($name, $at, "q20, q26" "q21, q27" "q22, q28" "q23, q29" "q24, q30" "q25, q31")
+        each_token!($name, $at, "v20.4s, v21.4s" "v22.4s, v23.4s" "v24.4s, v25.4s"
+            "v26.4s, v27.4s" "v28.4s, v29.4s" "v30.4s, v31.4s")
     };
     ($name:literal, $at:literal, $($sums:literal)*) => {
-        concat!($($name, " ", $sums, ", [{", $at, "}]\nadd {", $at, "}, {", $at, "}, {stride}\n"),*)
+        concat!($($name, " {{", $sums, "}}, [{", $at, "}], {stride}\n"),*)
     };
 }
 
 macro_rules! enter {
     () => {
-        concat!("mov {at}, {dst}\n", each_token!("ldp", "at"))
+        concat!("mov {at}, {dst}\n", each_token!("ld1", "at"))
     };
 }
 
 macro_rules! leave {
     (plain) => {
-        each_token!("stp", "dst")
+        each_token!("st1", "dst")
     };
     (scaled) => {
         concat!(
-            leave!("v6", "v20" "v21" "v22" "v23" "v24" "v25"),
-            leave!("v7", "v26" "v27" "v28" "v29" "v30" "v31"),
+            leave!("v6", "v20" "v22" "v24" "v26" "v28" "v30"),
+            leave!("v7", "v21" "v23" "v25" "v27" "v29" "v31"),
             leave!(plain),
         )
     };
