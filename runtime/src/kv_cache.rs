@@ -295,4 +295,96 @@ impl KvLayout {
             }
         }
     }
+
+    /// Writes keys and values of four neighbouring slots, the first of which is a multiple of four,
+    /// as [`KvLayout::store`] does, in a cache that is q8: sixteen bytes of keys and of values are
+    /// written together. `quantized` is scratch for four padded head vectors.
+    pub(crate) fn store_four(
+        &self,
+        kernels: &Kernels,
+        head: &mut [Line],
+        slot: usize,
+        [keys, values]: [[&[f32]; 4]; 2],
+        quantized: &mut [i8],
+    ) {
+        debug_assert!(self.kv == KvType::Q8 && slot.is_multiple_of(4) && slot + 4 <= self.slots);
+        let hd = self.hd;
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(head);
+        let (key_bytes, rest) = bytes.split_at_mut(self.vectors_len());
+        let (value_bytes, rest) = rest.split_at_mut(self.vectors_len());
+        let (key_scales, rest) = rest.split_at_mut(self.scales_len());
+        let key_scales: &mut [f32] = bytemuck::cast_slice_mut(key_scales);
+        let value_scales: &mut [f32] = bytemuck::cast_slice_mut(&mut rest[..self.scales_len()]);
+        let quantized = &mut quantized[..4 * hd];
+
+        for ((key, q), scale) in
+            keys.iter().zip(quantized.chunks_exact_mut(hd)).zip(&mut key_scales[slot..slot + 4])
+        {
+            kernels.quantize(key, hd, q, core::slice::from_mut(scale), &mut [0]);
+        }
+        let tile = &mut key_bytes[slot / ROWS * (hd * ROWS)..][..hd * ROWS];
+        let [a, b, c, d] = four_parts::<[u8; 4]>(bytemuck::cast_slice(quantized));
+        let quads = a.iter().zip(b).zip(c.iter().zip(d));
+        for (slots, ((a, b), (c, d))) in
+            tile.as_chunks_mut::<{ 4 * ROWS }>().0.iter_mut().zip(quads)
+        {
+            let slots: &mut [[[u8; 4]; 4]; ROWS / 4] = bytemuck::cast_mut(slots);
+            slots[slot % ROWS / 4] = [*a, *b, *c, *d];
+        }
+
+        for ((value, q), scale) in
+            values.iter().zip(quantized.chunks_exact_mut(hd)).zip(&mut value_scales[slot..slot + 4])
+        {
+            kernels.quantize(value, hd, q, core::slice::from_mut(scale), &mut [0]);
+        }
+        let row = &mut value_bytes[slot * hd..][..hd * 4];
+        let [a, b, c, d] = four_parts::<u8>(bytemuck::cast_slice(quantized));
+        let dimensions = a.iter().zip(b).zip(c.iter().zip(d));
+        for (slots, ((a, b), (c, d))) in row.as_chunks_mut::<4>().0.iter_mut().zip(dimensions) {
+            *slots = [*a, *b, *c, *d];
+        }
+    }
+}
+
+/// Four vectors that lie one behind the other.
+fn four_parts<T>(all: &[T]) -> [&[T]; 4] {
+    let (first, last) = all.split_at(all.len() / 2);
+    let ((a, b), (c, d)) = (first.split_at(first.len() / 2), last.split_at(last.len() / 2));
+    [a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn four_slots_at_once_are_as_one_by_one() {
+        for head_dim in [32, 40, 64] {
+            let hd = usize::next_multiple_of(head_dim, 16);
+            let layout = KvLayout { kv: KvType::Q8, heads: 1, layers: 1, head_dim, hd, slots: 64 };
+            let number = |i: usize| ((i * 37 + i * i * 11) % 199) as f32 - 99.0;
+            let vectors: Vec<f32> = (0..8 * head_dim).map(number).collect();
+            let vectors: Vec<&[f32]> = vectors.chunks_exact(head_dim).collect();
+            let (keys, values) =
+                (vectors[..4].try_into().unwrap(), vectors[4..].try_into().unwrap());
+            let kernels = Kernels::best();
+            let mut quantized = vec![99; 4 * hd];
+            for first in [0, 4, 12, 16, 60] {
+                // Full of ones: what is not stored stays.
+                let mut lines = vec![Line::ZERO; layout.head_lines()];
+                bytemuck::cast_slice_mut::<_, u8>(&mut lines).fill(0xff);
+                let mut spec = lines.clone();
+                layout.store_four(&kernels, &mut lines, first, [keys, values], &mut quantized);
+                for i in 0..4 {
+                    let pair = (keys[i], values[i]);
+                    layout.store(&kernels, &mut spec, first + i, pair, &mut quantized);
+                }
+                let bytes = |lines: &[Line]| bytemuck::cast_slice::<_, u8>(lines).to_vec();
+                assert!(bytes(&lines) == bytes(&spec), "slots from {first} on, {head_dim} numbers");
+            }
+        }
+    }
 }

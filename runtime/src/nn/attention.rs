@@ -126,13 +126,27 @@ impl Attention<'_> {
         cache: &mut [Line],
         scratch: &mut HeadScratch<'_>,
     ) {
-        for (t, row) in qkv.chunks_exact(qkv_stride).enumerate() {
-            let slot = match self.branches {
-                None => self.slot(self.position + t),
-                Some((_, first)) => first + t,
-            };
-            let vectors = (self.part(row, 1, head), self.part(row, 2, head));
-            self.layout.store(self.kernels, cache, slot, vectors, scratch.quantized);
+        let slot = |t: usize| match self.branches {
+            None => self.slot(self.position + t),
+            Some((_, first)) => first + t,
+        };
+        let four = 4 * self.layout.padded_head_dim();
+        let by_fours = self.layout.kv() == KvType::Q8 && scratch.quantized.len() >= four;
+        let (m, mut t) = (qkv.len() / qkv_stride, 0);
+        let row = |t: usize| &qkv[t * qkv_stride..(t + 1) * qkv_stride];
+        while t < m {
+            let first = slot(t);
+            // A ring may begin anew among the four.
+            if by_fours && t + 4 <= m && first.is_multiple_of(4) && slot(t + 3) == first + 3 {
+                let rows = [row(t), row(t + 1), row(t + 2), row(t + 3)];
+                let vectors = [1, 2].map(|part| rows.map(|row| self.part(row, part, head)));
+                self.layout.store_four(self.kernels, cache, first, vectors, scratch.quantized);
+                t += 4;
+            } else {
+                let vectors = (self.part(row(t), 1, head), self.part(row(t), 2, head));
+                self.layout.store(self.kernels, cache, first, vectors, scratch.quantized);
+                t += 1;
+            }
         }
     }
 
@@ -179,10 +193,14 @@ impl Attention<'_> {
 
     /// Softmax of the scores of row `t`, not yet divided by the sum, which is returned.
     fn soften(&self, t: usize, scores: &mut [f32]) -> f32 {
-        let scores = &mut scores[..self.visible(t)];
+        let visible = self.visible(t);
         let Some((branches, _)) = self.branches else {
-            return self.kernels.softmax_unnormalized(scores);
+            // Whole vectors: what is behind gets the weight zero, which adds exactly nothing.
+            let padded = visible.next_multiple_of(ROWS);
+            scores[visible..padded].fill(f32::NEG_INFINITY);
+            return self.kernels.softmax_unnormalized(&mut scores[..padded]);
         };
+        let scores = &mut scores[..visible];
         // The order of a sum is that of positions, as it is for a text that is alone.
         let (shared, own) = (branches.shared(), branches.own(t));
         let seen = gather(scores, shared, own);
@@ -204,9 +222,14 @@ impl Attention<'_> {
         let n = queries.rows.len() / queries.stride;
         for (i, sum) in sums[..n].iter().enumerate() {
             let t = queries.first + i;
-            let weights = &scratch.scores[i * slots..][..self.visible(t)];
+            let (row, visible) = (&scratch.scores[i * slots..], self.visible(t));
+            let weights = &row[..visible];
             let normalize = 1.0 / sum;
             if self.layout.kv() == KvType::Q8 {
+                let weights = match self.branches {
+                    None => &row[..visible.next_multiple_of(ROWS)],
+                    Some(_) => weights,
+                };
                 let halves = (&mut *scratch.high, &mut *scratch.low);
                 self.kernels.values_q8(weights, &cache, normalize, halves, scratch.sum);
             } else {
