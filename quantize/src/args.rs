@@ -83,7 +83,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "TEXT")]
     pub calibrate: Option<PathBuf>,
     /// Most tokens of the text that are used [default: 131072, above 50 million parameters 65536]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub calibration_tokens: Option<usize>,
     /// Make a file without tokenizer, which takes token ids only
     #[arg(long, conflicts_with = "tokenizer")]
@@ -146,6 +146,11 @@ impl ConvertArgs {
             threads: self.threads.map(usize::from),
         }
     }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| *n > 0);
+    number.ok_or_else(|| "expected a whole number from 1 on".into())
 }
 
 fn bits(text: &str) -> Result<f64, String> {

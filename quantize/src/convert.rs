@@ -23,7 +23,7 @@ use crate::numbers::{SourceMatrix, count_not_finite, read_numbers};
 use crate::pack::{BlockScratch, Loss, encode_block, encode_numbers};
 use crate::progress::Progress;
 use crate::report::{self, DivergenceReport, Recipe, Report, SourceReport, TensorReport};
-use crate::source::{Checkpoint, SourceDtype, SourceTensor, checkpoint_folder};
+use crate::source::{Checkpoint, SourceDtype, SourceTensor, checkpoint_folder, read_sample};
 use crate::tokenizer::{self, TokenizerSection};
 use crate::verify;
 use crate::writer::{self, Writer};
@@ -357,11 +357,7 @@ fn calibration_text(
     let view = TokenizerView::new(&section.bytes).expect("made by the builder");
     let (text, path) = match text {
         CalibrationText::BuiltIn => (BUILT_IN_TEXT.into(), Path::new("built-in text")),
-        CalibrationText::File(path) => {
-            let bytes = std::fs::read(path).map_err(ConvertError::io("read", path))?;
-            // A few broken characters in a large text do not matter.
-            (String::from_utf8_lossy(&bytes).into_owned(), &**path)
-        }
+        CalibrationText::File(path) => (read_sample(path)?, &**path),
     };
     let stream = text::stream(&text, config.eos_token_id, |text| view.encode_to_vec(text));
     let length = (config.n_ctx as usize).min(MAX_WINDOW);

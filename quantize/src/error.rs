@@ -25,6 +25,14 @@ pub enum ConvertError {
         /// The text's file.
         path: PathBuf,
     },
+    /// A text is longer than any that is needed, or does not end.
+    #[error("{}: the text is longer than {max} bytes; give a part of it", path.display())]
+    LongText {
+        /// The text's file.
+        path: PathBuf,
+        /// Most bytes that are read.
+        max: u64,
+    },
     /// Two files that are to be compared are not of one model.
     #[error("{}: the model has another shape than {}; give the same checkpoint converted with --to f32",
         reference.display(), path.display())]

@@ -4,13 +4,13 @@
 //! bytes), so what may be long is parsed into what it must be, entry by entry up to a number of
 //! entries, and what may be anything is short.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
 
 use pocketgpt_runtime::tokenizer::{MAX_MERGES, MAX_TOKENS};
 use safetensors::tensor::TensorInfo;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -22,13 +22,15 @@ pub const MAX_CONFIG: u64 = 1 << 20;
 pub const MAX_INDEX: u64 = 8 << 20;
 /// Longest `tokenizer.json`, `vocab.json` and `merges.txt`: two million entries have less.
 pub const MAX_TOKENIZER: u64 = 256 << 20;
+/// Longest text to calibrate or compare with: far more than is used, and not all of the memory.
+pub const MAX_TEXT: u64 = 256 << 20;
 /// Most files that the weights may be in.
 pub const MAX_SHARDS: usize = 1024;
 /// Longest part of a `tokenizer.json` besides vocabulary and merges.
 const MAX_PART: usize = 1 << 20;
 /// Most tensors of a checkpoint: 512 layers with all buffers of old versions have 7000.
 pub const MAX_TENSORS: usize = 1 << 14;
-/// Longest name of a tensor, in bytes.
+/// Longest name of a tensor, and of the file it is in, in bytes.
 pub const MAX_NAME: usize = 256;
 /// Most dimensions of a tensor; GPT-2's masks have four.
 pub const MAX_DIMENSIONS: usize = 8;
@@ -77,6 +79,34 @@ pub fn check_tensors(before: usize, tensors: &HashMap<String, &TensorInfo>) -> R
         }
     }
     Ok(())
+}
+
+/// An object of JSON in which no name stands twice; nothing of it is kept.
+pub struct DistinctNames;
+
+impl<'de> Deserialize<'de> for DistinctNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = DistinctNames;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut names = HashSet::new();
+                while let Some((name, IgnoredAny)) = map.next_entry::<String, _>()? {
+                    if let Some(name) = names.replace(name) {
+                        let name = told(&name);
+                        return Err(A::Error::custom(format!("tensor {name} is there twice")));
+                    }
+                }
+                Ok(DistinctNames)
+            }
+        }
+        deserializer.deserialize_map(Names)
+    }
 }
 
 /// JSON of any kind that must not be long.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser};
+use pocketgpt_quantize::source::read_sample;
 use pocketgpt_quantize::synth::{SynthOptions, synthesize};
 use pocketgpt_quantize::writer::{check_place, same_file, write_whole};
 use pocketgpt_quantize::{BUILT_IN_TEXT, ConvertError, compare, convert, inspect};
@@ -110,14 +111,7 @@ fn run_report(args: &ReportArgs, cancelled: Arc<AtomicBool>) -> Result<(), Conve
     args.plot.as_deref().map_or(Ok(()), check_place)?;
     let text = match &args.text {
         None => BUILT_IN_TEXT.into(),
-        Some(path) => {
-            let bytes = std::fs::read(path).map_err(|source| ConvertError::Io {
-                action: "read",
-                path: path.clone(),
-                source,
-            })?;
-            String::from_utf8_lossy(&bytes).into_owned()
-        }
+        Some(path) => read_sample(path)?,
     };
     let mut bar = Bar::counting(args.quiet, cancelled);
     let found = compare(&args.path, &args.reference, &text, args.tokens, &mut bar)?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata};
 
 use crate::error::ConvertError;
-use crate::limits::{self, MAX_HEADER, MAX_INDEX, MAX_SHARDS, cause, told};
+use crate::limits::{self, MAX_HEADER, MAX_INDEX, MAX_NAME, MAX_SHARDS, MAX_TEXT, cause, told};
 
 /// How a tensor's numbers are stored in the checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +125,9 @@ impl Checkpoint {
         }
         // The index is not trusted to name files outside the folder.
         let plain = |name: &str| {
-            !name.is_empty() && !name.contains(['/', '\\', '\0']) && !matches!(name, "." | "..")
+            (1..=MAX_NAME).contains(&name.len())
+                && !name.contains(['/', '\\', '\0'])
+                && !matches!(name, "." | "..")
         };
         if let Some(name) = by_shard.keys().find(|name| !plain(name)) {
             return Err(ConvertError::ShardName { path: index.into(), name: told(name) });
@@ -144,7 +146,7 @@ impl Checkpoint {
                 self.tensors[first..].iter().map(|t| t.name.as_str()).collect();
             found.sort_unstable();
             if let Some(name) = mapped.iter().find(|name| found.binary_search(name).is_err()) {
-                return Err(disagree(format!("it has no tensor {name}")));
+                return Err(disagree(format!("it has no tensor {}", told(name))));
             }
             for name in found {
                 match weight_map.get(name) {
@@ -268,8 +270,10 @@ fn read_header(path: &Path, file: &mut File) -> Result<(u64, Metadata), ConvertE
     }
     let mut header = vec![0; len as usize];
     file.read_exact(&mut header).map_err(ConvertError::io("read", path))?;
-    let metadata: Metadata =
-        serde_json::from_slice(&header).map_err(|error| invalid(one_line(&error.to_string())))?;
+    let json = |error: serde_json::Error| invalid(one_line(&error.to_string()));
+    let metadata: Metadata = serde_json::from_slice(&header).map_err(json)?;
+    // Read into a map they would be one, and readers take this one or that.
+    let _: limits::DistinctNames = serde_json::from_slice(&header).map_err(json)?;
     let expected = (8 + len).checked_add(metadata.data_len() as u64);
     if expected != Some(file_len) {
         let expected = expected.unwrap_or(u64::MAX);
@@ -295,6 +299,22 @@ pub(crate) fn one_line(text: &str) -> String {
         Some(at) => cause(&line[..at]) + &line[at..],
         None => cause(&line),
     }
+}
+
+/// Reads a text to calibrate or compare with, from a pipe as well. A few broken characters in a large
+/// text do not matter.
+///
+/// # Errors
+/// If it cannot be read, or does not end where a text ends at the latest.
+pub fn read_sample(path: &Path) -> Result<String, ConvertError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_TEXT + 1).read_to_end(&mut bytes))
+        .map_err(ConvertError::io("read", path))?;
+    if bytes.len() as u64 > MAX_TEXT {
+        return Err(ConvertError::LongText { path: path.into(), max: MAX_TEXT });
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Reads a text file of at most `max` bytes.

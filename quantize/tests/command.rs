@@ -172,6 +172,24 @@ fn devices_are_not_replaced() {
     }
 }
 
+/// `/dev/zero`, or what a program writes that does not end, would take all of the memory.
+#[test]
+fn texts_without_end_are_refused() {
+    let folder = tiny();
+    let path = folder.path();
+    run(path, &["convert", ".", "-o", "out.pgpt", "-q"]);
+    std::fs::File::create(path.join("long.txt")).unwrap().set_len((256 << 20) + 1).unwrap();
+    for args in [
+        &["convert", ".", "-o", "q4.pgpt", "--to", "q4", "--calibrate", "long.txt"][..],
+        &["report", "out.pgpt", "--reference", "out.pgpt", "--text", "long.txt"],
+    ] {
+        let output = run(path, args);
+        assert!(error(&output, 1).contains("long.txt: the text is longer than 268435456 bytes"));
+    }
+    let none = ["convert", ".", "-o", "q4.pgpt", "--to", "q4", "--calibration-tokens", "0"];
+    assert_eq!(run(path, &none).status.code(), Some(2));
+}
+
 #[test]
 fn an_error_is_one_line_whatever_a_name_holds() {
     let folder = tiny();

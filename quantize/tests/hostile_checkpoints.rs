@@ -92,6 +92,18 @@ fn rejects_overlapping_and_far_tensors() {
     has(&far, &["its header asks for"]);
 }
 
+/// Readers take this one or that, and shape and dtype may differ where the bytes are the same.
+#[test]
+fn rejects_a_tensor_that_is_there_twice() {
+    let entry = |shape| format!(r#"{{"dtype":"F32","shape":{shape},"data_offsets":[0,8]}}"#);
+    let header = format!(r#"{{"wte":{},"b":{}}}"#, entry("[2,1]"), entry("[1,2]"));
+    has(&with_header(&header, 8), &["not a valid safetensors file"]);
+    for name in ["wte", "wt\\u0065"] {
+        let header = format!(r#"{{"wte":{},"{name}":{}}}"#, entry("[2,1]"), entry("[1,2]"));
+        has(&with_header(&header, 8), &["model.safetensors", "tensor wte is there twice"]);
+    }
+}
+
 #[test]
 fn rejects_too_many_tensors_long_names_and_many_dimensions() {
     let empty = r#"{"dtype":"F32","shape":[0],"data_offsets":[0,0]}"#;
@@ -155,6 +167,22 @@ fn rejects_more_shards_than_can_be() {
     let index = json!({ "weight_map": map });
     fs::write(checkpoint.path("model.safetensors.index.json"), index.to_string()).unwrap();
     has(&checkpoint.error_as_written(), &["it names 2000 shards, at most 1024 are read"]);
+}
+
+#[test]
+fn names_of_an_index_are_not_repeated_at_length() {
+    let checkpoint = Checkpoint::new();
+    checkpoint.write();
+    let weights = checkpoint.path("model.safetensors");
+    fs::rename(weights, checkpoint.path("s.safetensors")).unwrap();
+    let error = |tensor: &str, shard: &str| {
+        let index = json!({ "weight_map": { tensor: shard } });
+        fs::write(checkpoint.path("model.safetensors.index.json"), index.to_string()).unwrap();
+        checkpoint.error_as_written()
+    };
+    let long = "x".repeat(1 << 20);
+    has(&error("wte.weight", &long), &["shard name \"xxx", "is not a plain file name"]);
+    has(&error(&long, "s.safetensors"), &["it has no tensor xxx", "(1048576 bytes)"]);
 }
 
 /// Hugging Face's own cache is made of links, so they are followed: to files, and nothing else.
