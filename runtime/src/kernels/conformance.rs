@@ -39,6 +39,11 @@ impl Numbers {
     }
 }
 
+/// All of the cases; under Miri, which is some thousand times slower, the first `few`.
+fn cases<T>(all: &[T], few: usize) -> &[T] {
+    if cfg!(miri) { &all[..few] } else { all }
+}
+
 fn specification() -> Kernels {
     Kernels::for_isa(Isa::Scalar).expect("always there")
 }
@@ -142,15 +147,16 @@ const ENCODINGS: [Encoding; 5] =
 #[test]
 fn matrix_products() {
     let mut n = Numbers(1);
-    for (blocks, cols) in [(1, 32), (1, 1), (2, 33), (3, 96), (1, 100), (2, 257), (2, 800)] {
+    let shapes = [(2, 33), (1, 32), (1, 1), (3, 96), (1, 100), (2, 257), (2, 800)];
+    for &(blocks, cols) in cases(&shapes, 1) {
         for encoding in ENCODINGS {
             let records = random_records(&mut n, encoding, blocks, cols);
             let lines = aligned(&records);
             let records = &bytemuck::cast_slice(&lines)[..records.len()];
             // Wide rows are taken in pieces, many tokens in parts.
             let ms: &[usize] =
-                if cols < 800 { &[1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17] } else { &[6, 10, 53, 71] };
-            for &m in ms {
+                if cols < 800 { &[7, 1, 2, 3, 4, 5, 6, 8, 9, 13, 17] } else { &[6, 10, 53, 71] };
+            for &m in cases(ms, 1) {
                 let x = n.floats(m * cols);
                 let spec = matmul(specification(), &x, m, encoding, records);
                 for set in sets() {
@@ -164,45 +170,97 @@ fn matrix_products() {
     }
 }
 
+/// Of each encoding a value of all weights, and the byte that it is.
+const EXTREMES: [(Encoding, u8, f32); 7] = [
+    (Encoding::Q8, 0x7f, 127.0),
+    (Encoding::Q8, 0x81, -127.0),
+    (Encoding::Q8, 0x80, -128.0),
+    (Encoding::Q4, 0xff, 7.0),
+    (Encoding::Q4, 0, -8.0),
+    (Encoding::Q3, 0xff, 3.0),
+    (Encoding::Q3, 0, -4.0),
+];
+
+/// The sign of an activation, by its token and its place in the row.
+type Sign = fn(usize, usize) -> bool;
+
+/// Tokens of one sign, of the other, of both in turns; and signs that cancel out, between neighbours,
+/// the nibbles of a byte, and the halves of a group.
+const SIGNS: [Sign; 6] = [
+    |_, _| true,
+    |_, _| false,
+    |t, _| t % 2 == 0,
+    |t, col| (t + col) % 2 == 0,
+    |_, col| col % 8 < 4,
+    |_, col| col % GROUP < GROUP / 2,
+];
+
+/// Sums as large as they can be do not overflow, of single tokens and in panels of all sizes.
 #[test]
 fn extreme_integers_stay_exact() {
-    for (encoding, fill) in [
-        (Encoding::Q8, 0x7f),
-        (Encoding::Q8, 0x81),
-        (Encoding::Q8, 0x80),
-        (Encoding::Q4, 0xff),
-        (Encoding::Q4, 0),
-        (Encoding::Q3, 0xff),
-        (Encoding::Q3, 0),
-    ] {
-        let cols = 64;
-        let mut record = vec![fill; tile::record_len(encoding, cols)];
-        for scale in record[..64].as_chunks_mut::<4>().0 {
-            *scale = 1.0f32.to_le_bytes();
-        }
-        record[64..128].fill(1);
-        let lines = aligned(&record);
-        let records: &[u8] = bytemuck::cast_slice(&lines);
-        for x in [vec![127.0; cols], vec![-127.0; cols]] {
-            let spec = matmul(specification(), &x, 1, encoding, records);
-            let weight = match encoding {
-                Encoding::Q8 => f32::from(fill as i8),
-                Encoding::Q3 => f32::from(fill & 7) - 4.0,
-                _ => f32::from(fill & 15) - 8.0,
-            };
-            assert_eq!(spec[0], weight * x[0] * cols as f32);
-            for set in sets() {
-                assert_same_bits(set.isa(), &matmul(set, &x, 1, encoding, records), &spec);
+    // Wide rows are taken in pieces. All sums are exact as f32.
+    for &cols in cases(&[64, 1056], 1) {
+        for (encoding, fill, weight) in EXTREMES {
+            let mut record = vec![fill; tile::record_len(encoding, cols)];
+            for scale in record[..tile::ROW_SCALES_BYTES].as_chunks_mut::<4>().0 {
+                *scale = 1.0f32.to_le_bytes();
+            }
+            let groups = tile::groups(cols);
+            record[tile::ROW_SCALES_BYTES..tile::weights_offset(groups)].fill(0);
+            record[tile::ROW_SCALES_BYTES..][..ROWS * groups].fill(1);
+            let lines = aligned(&record);
+            let records = &bytemuck::cast_slice(&lines)[..record.len()];
+            let ms = cases(&[7, 1, 2, 16, 70], 1).iter();
+            for (&m, is_positive) in ms.flat_map(|m| cases(&SIGNS, 1).iter().map(move |s| (m, s))) {
+                let value = |t, col| if is_positive(t, col) { 127.0 } else { -127.0 };
+                let mut x = Vec::new();
+                let mut expected = Vec::new();
+                for t in 0..m {
+                    x.extend((0..cols).map(|col| value(t, col)));
+                    let sum: f32 = x[t * cols..].iter().sum();
+                    expected.extend([sum * weight; ROWS]);
+                }
+                for set in sets() {
+                    let ours = matmul(set, &x, m, encoding, records);
+                    // Of the two zeros one.
+                    let ours: Vec<f32> = ours.iter().map(|x| x + 0.0).collect();
+                    let expected: Vec<f32> = expected.iter().map(|x| x + 0.0).collect();
+                    assert_same_bits(set.isa(), &ours, &expected);
+                }
             }
         }
     }
 }
 
+/// Whether weights are asked for ahead does not change a product, on any CPU.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn asking_ahead_changes_nothing() {
+    use super::x86_64::ahead::tests::DECIDED;
+    let mut n = Numbers(6);
+    for &cols in cases(&[32, 257, 1100, 4200], 1) {
+        for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
+            let records = random_records(&mut n, encoding, 2, cols);
+            let lines = aligned(&records);
+            let records = &bytemuck::cast_slice(&lines)[..records.len()];
+            let x = n.floats(cols);
+            let spec = matmul(specification(), &x, 1, encoding, records);
+            for set in sets() {
+                for needed in [true, false] {
+                    DECIDED.set(Some(needed));
+                    assert_same_bits(set.isa(), &matmul(set, &x, 1, encoding, records), &spec);
+                }
+            }
+        }
+    }
+    DECIDED.set(None);
+}
+
 #[test]
 fn quantization() {
     let mut n = Numbers(2);
-    for group in [32, 64, 16, 80] {
-        for len in [1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 256] {
+    for &group in cases(&[32, 64, 16, 80], 1) {
+        for &len in cases(&[33, 15, 1, 16, 17, 31, 32, 63, 64, 65, 100, 256], 2) {
             let mut x = n.floats(len);
             for case in 0..4 {
                 match case {
@@ -237,7 +295,7 @@ fn quantization() {
 #[test]
 fn vectors() {
     let mut n = Numbers(3);
-    for len in [1, 2, 15, 16, 17, 31, 32, 33, 100, 257] {
+    for &len in cases(&[33, 15, 1, 2, 16, 17, 31, 32, 100, 257], 2) {
         // Misaligned on purpose.
         let x = n.floats(len + 1);
         let (w, b) = (n.floats(len + 1), n.floats(len + 1));
@@ -272,8 +330,8 @@ fn vectors() {
 #[test]
 fn attention() {
     let mut n = Numbers(4);
-    for hd in [32, 48, 64, 80, 128] {
-        for used in [1usize, 5, 16, 17, 63, 64, 100] {
+    for &hd in cases(&[48, 32, 64, 80, 128], 1) {
+        for &used in cases(&[17usize, 1, 5, 16, 63, 64, 100], 1) {
             let slots = used.next_multiple_of(64);
             let (k, v) = (n.floats(slots * hd), n.floats(slots * hd));
             let f16 = |x: &[f32]| x.iter().map(|&x| scalar::f32_to_f16(x)).collect::<Vec<_>>();

@@ -13,21 +13,36 @@ const BYTES: usize = 8192;
 /// Zen 5's. Later ones are taken to be alike.
 const FAMILY: u32 = 0x1a;
 
-const UNKNOWN: u8 = 0;
-const NO: u8 = 1;
-const YES: u8 = 2;
-
-/// Whether this CPU needs it. Asked once: in a virtual machine the answer takes microseconds.
+/// Whether this CPU needs it.
 #[inline]
 pub(super) fn is_needed() -> bool {
-    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
-    match ANSWER.load(Ordering::Relaxed) {
-        UNKNOWN => {
-            let needed = is_zen5();
-            ANSWER.store(if needed { YES } else { NO }, Ordering::Relaxed);
-            needed
+    static ANSWER: Answer = Answer::UNKNOWN;
+    #[cfg(test)]
+    if let Some(needed) = tests::DECIDED.get() {
+        return needed;
+    }
+    ANSWER.get(is_zen5)
+}
+
+/// Asked for once: in a virtual machine it takes microseconds.
+struct Answer(AtomicU8);
+
+impl Answer {
+    const UNKNOWN: Self = Self(AtomicU8::new(0));
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+
+    #[inline]
+    fn get(&self, ask: fn() -> bool) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            Self::YES => true,
+            Self::NO => false,
+            _ => {
+                let answer = ask();
+                self.0.store(if answer { Self::YES } else { Self::NO }, Ordering::Relaxed);
+                answer
+            }
         }
-        answer => answer == YES,
     }
 }
 
@@ -60,8 +75,15 @@ pub(super) fn ask(part: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::kernels) mod tests {
+    use core::cell::Cell;
+
     use super::*;
+
+    std::thread_local! {
+        /// What this thread takes for the answer, whatever the CPU is.
+        pub(in crate::kernels) static DECIDED: Cell<Option<bool>> = const { Cell::new(None) };
+    }
 
     #[test]
     fn families() {
@@ -71,7 +93,11 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_stays() {
-        assert_eq!(is_needed(), is_needed());
+    fn the_cpu_is_asked_once() {
+        for (ask, expected) in [((|| true) as fn() -> bool, true), (|| false, false)] {
+            let answer = Answer::UNKNOWN;
+            assert_eq!(answer.get(ask), expected);
+            assert_eq!(answer.get(|| panic!("asked twice")), expected);
+        }
     }
 }

@@ -19,7 +19,7 @@ macro_rules! with_scratch_for {
     };
 }
 
-mod ahead;
+pub(super) mod ahead;
 pub(super) mod avx2;
 pub(super) mod avx512vnni;
 mod panel;
