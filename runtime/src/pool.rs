@@ -132,7 +132,7 @@ impl ThreadPool {
 
     fn wake(&self) {
         for (parked, worker) in self.shared.parked.iter().zip(&self.workers) {
-            if parked.swap(false, Ordering::AcqRel) {
+            if parked.swap(false, Ordering::Release) {
                 let thread: &Thread = worker.thread();
                 thread.unpark();
             }
@@ -206,7 +206,7 @@ impl Backoff {
     }
 
     fn is_long(&self) -> bool {
-        self.looked > SPINS + YIELDS
+        self.looked >= SPINS + YIELDS
     }
 }
 
@@ -215,7 +215,8 @@ fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
         let mut wait = Backoff::default();
-        while shared.epoch.load(Ordering::Acquire) == seen {
+        // Relaxed as long as it waits: what came before a new number is asked for below.
+        while shared.epoch.load(Ordering::Relaxed) == seen {
             if !wait.is_long() {
                 wait.spin_or_yield();
                 continue;
@@ -223,11 +224,12 @@ fn work(shared: &Shared, index: usize) {
             let parked = &shared.parked[index - 1];
             // Either the caller sees the flag and unparks, or this reads what the caller's swap
             // left, and with it the new epoch. So both are swaps where a store would look enough.
-            parked.swap(true, Ordering::AcqRel);
-            if shared.epoch.load(Ordering::Acquire) == seen {
+            parked.swap(true, Ordering::Acquire);
+            if shared.epoch.load(Ordering::Relaxed) == seen {
                 thread::park();
             }
-            parked.swap(false, Ordering::AcqRel);
+            // A swap, too, so that the next one above still sees what the caller's left.
+            parked.swap(false, Ordering::Relaxed);
         }
         // A worker that was away may have missed jobs: only the newest counts.
         seen = shared.epoch.load(Ordering::Acquire);
