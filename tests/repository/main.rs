@@ -3,6 +3,7 @@
 //! those of `deny.toml`.
 
 mod dependencies;
+mod fuzz_inputs;
 mod licenses;
 mod rules;
 mod unsafe_code;
