@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::args::UsageError;
 
 /// Longest text taken: far beyond any context, and not all of a small machine's memory.
-const MAX_TEXT_BYTES: u64 = 256 << 20;
+pub const MAX_TEXT_BYTES: u64 = 256 << 20;
 
 /// The text given on the command line, or standard input if it is `-` or there is none.
 ///

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use tempfile::NamedTempFile;
 
 #[derive(Debug)]
@@ -31,8 +31,15 @@ impl OutFile {
     }
 
     fn open(path: &Path) -> io::Result<Target> {
-        if std::fs::metadata(path).is_ok_and(|kind| !kind.is_file()) {
-            return Ok(Target::InPlace(BufWriter::new(OpenOptions::new().write(true).open(path)?)));
+        match std::fs::metadata(path) {
+            Ok(kind) if !kind.is_file() => {
+                let file = OpenOptions::new().write(true).open(path)?;
+                return Ok(Target::InPlace(BufWriter::new(file)));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A name that no file can have: the temporary one would not tell.
+            Err(error) => return Err(error),
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let mut builder = tempfile::Builder::new();
@@ -75,6 +82,20 @@ pub fn check(path: &Path) -> Result<()> {
         return Ok(());
     }
     OutFile::create(path).map(drop)
+}
+
+/// The same for what comes from a model, which it must not replace.
+pub fn check_beside(path: &Path, model: Option<&Path>) -> Result<()> {
+    if model.is_some_and(|model| is_same_file(path, model)) {
+        bail!("{}: the model is there; choose another name", path.display());
+    }
+    check(path)
+}
+
+/// Whether two paths lead to one file.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    real(a).is_some_and(|a| real(b) == Some(a))
 }
 
 /// Why a file cannot be written, and what to do.

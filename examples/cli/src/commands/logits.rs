@@ -14,7 +14,7 @@ use crate::args::{ModelArgs, RunArgs};
 use crate::engine::Engine;
 use crate::model::Model;
 use crate::npy::NpyWriter;
-use crate::output;
+use crate::{outfile, output};
 
 /// Tokens shown per position.
 const TOP: usize = 10;
@@ -84,6 +84,9 @@ struct Guess {
 }
 
 pub fn run(args: &LogitsArgs) -> Result<Outcome> {
+    if let Some(path) = &args.npy {
+        outfile::check_beside(path, args.model.model.as_deref())?;
+    }
     let model = Model::open_to_run(&args.model, &args.run)?;
     let ids = token_ids(args, &model)?;
     let tokenizer = model.weights()?.tokenizer().map_err(|error| model.format_error(&error))?;

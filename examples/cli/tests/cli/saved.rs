@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::run::{Run, run};
+use crate::run::{MODEL, Run, run};
 
 /// A folder, and the name of a file in it.
 struct Place(tempfile::TempDir);
@@ -113,6 +113,27 @@ fn options_are_kept_unless_others_are_given() {
 }
 
 #[test]
+fn what_is_written_does_not_replace_the_model() {
+    let place = Place::new();
+    let (file, session) = (place.name("x.pgpt"), place.name("x.pgss"));
+    fs::write(&file, MODEL).unwrap();
+    let dotted = place.name("./x.pgpt");
+    for args in [
+        &["generate", "The fox", "-n", "5", "--save-session", &file][..],
+        &["generate", "The fox", "-n", "5", "--save-session", &dotted],
+        &["logits", "--ids", "1", "--npy", &file],
+    ] {
+        let line = run(&[args, &["-m", &file]].concat()).error();
+        assert!(line.ends_with("the model is there; choose another name"), "{line}");
+    }
+    assert_eq!(fs::read(&file).unwrap(), MODEL);
+    // A session replaces itself.
+    generate(&["The fox", "-n", "5", "-q", "-m", &file, "--save-session", &session]).ok();
+    let again = ["-n", "5", "-q", "-m", &file, "--load-session", &session, "--save-session"];
+    generate(&[&again[..], &[&session]].concat()).ok();
+}
+
+#[test]
 fn what_cannot_go_on_is_told() {
     let place = Place::new();
     let file = place.name("a.pgss");
@@ -141,6 +162,9 @@ fn what_cannot_go_on_is_told() {
     let nowhere = place.name("no/folder");
     let run = generate(&["The fox", "--save-session", &nowhere]);
     assert!(run.stdout.is_empty() && run.stderr.contains("create it first"), "{run:?}");
+    let long = place.name(&"x".repeat(300));
+    let run = generate(&["The fox", "--save-session", &long]);
+    assert!(run.stdout.is_empty() && run.stderr.contains("choose another place"), "{run:?}");
     // The end of a text is its end.
     let greedy = ["--strategy", "greedy", "--logit-bias", "4095=1000", "-q"];
     let end = generate(&[&["The fox", "--save-session", &file], &greedy[..]].concat());

@@ -159,7 +159,7 @@ pub fn run(args: &GenerateArgs) -> Result<Outcome> {
         prompt => input::without_final_newline(input::text_or_stdin(prompt.as_deref(), "prompt")?),
     };
     if let Some(path) = &args.save_session {
-        outfile::check(path)?;
+        outfile::check_beside(path, args.model.model.as_deref())?;
     }
     let start = Instant::now();
     let model = Model::open_to_run(&args.model, &args.run)?;

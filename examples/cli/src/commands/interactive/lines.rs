@@ -3,7 +3,9 @@
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
+
+use crate::input;
 
 const PROMPT: &str = "> ";
 
@@ -76,15 +78,25 @@ impl Lines {
 }
 
 fn read_line() -> Result<Line> {
-    let mut line = String::new();
-    match io::stdin().lock().read_line(&mut line) {
-        Ok(0) => Ok(Line::End),
-        Ok(_) => Ok(Line::Text(super::without_break(line))),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(anyhow!("standard input: a line is not UTF-8; convert the text to UTF-8 first"))
-        }
-        Err(error) => Err(anyhow!("standard input: {error}; give something that can be read")),
+    line_of(io::stdin().lock(), input::MAX_TEXT_BYTES)
+}
+
+/// A line of at most `max` bytes: what has no end would take all of the memory.
+fn line_of(from: impl BufRead, max: u64) -> Result<Line> {
+    let mut line = Vec::new();
+    from.take(max + 1)
+        .read_until(b'\n', &mut line)
+        .map_err(|error| anyhow!("standard input: {error}; give something that can be read"))?;
+    if line.is_empty() {
+        return Ok(Line::End);
     }
+    if line.len() as u64 > max {
+        let max = crate::units::bytes(max);
+        bail!("standard input: a line is longer than {max}; give a part of it");
+    }
+    String::from_utf8(line).map(|line| Line::Text(super::without_break(line))).map_err(|_| {
+        anyhow!("standard input: a line is not UTF-8; convert the text to UTF-8 first")
+    })
 }
 
 #[cfg(feature = "line-editing")]
@@ -140,5 +152,25 @@ mod editor {
 
     fn history_error(path: &Path, error: &ReadlineError) -> anyhow::Error {
         anyhow!("{}: {error}; choose another file for --history", path.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_an_end() {
+        let line = |text: &'static [u8]| match line_of(text, 8) {
+            Ok(Line::Text(line)) => Ok(line),
+            Ok(_) => Ok("the end".into()),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(line(b"a line\nand another").unwrap(), "a line");
+        assert_eq!(line(b"8 bytes\n").unwrap(), "8 bytes");
+        assert_eq!(line(b"").unwrap(), "the end");
+        assert!(line(b"12345678\n").unwrap_err().contains("a line is longer than 8 B"));
+        assert!(line(b"a\xff\n").unwrap_err().contains("not UTF-8"));
+        assert!(line_of(io::BufReader::new(io::repeat(b'x')), 1 << 20).is_err());
     }
 }
