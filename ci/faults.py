@@ -97,6 +97,12 @@ try:
         error_case(f"{name} as the model, --no-mmap", *generate, "--no-mmap", "-m", path)
     for name, path in (("a FIFO", odd / "fifo.pgpt"), ("a device", "/dev/zero")):
         error_case(f"{name} as the checkpoint", QUANTIZE, "convert", path, "-o", odd / "out.pgpt")
+    # Texts without end.
+    error_case("a text to calibrate with that does not end", QUANTIZE, "convert", checkpoint, "-o", odd / "out.pgpt",
+               "--to", "q4", "--calibrate", "/dev/zero")
+    for command in ("generate", "interactive"):
+        with open("/dev/zero", "rb") as zeros:
+            error_case(f"{command} of a text that does not end", RUN, command, "--quiet", stdin=zeros)
     secret = odd / "secret.pgpt"
     shutil.copy(model, secret)
     secret.chmod(0)
@@ -215,6 +221,14 @@ try:
         change()
         result = ends(child)
         told(f"the model is {name} while it runs", result.returncode == wanted, shown(result))
+    for byte in (0, 0x80, 0xff):
+        shutil.copy(model, used)
+        child = interactive("-m", used)
+        with open(used, "r+b") as file:
+            file.write(bytes([byte]) * size)
+        result = ends(child)
+        # A text, an error, or a panic: no signal.
+        told(f"the model is overwritten with {byte:#04x} while it runs", result.returncode in (0, 1, 101), shown(result))
 
     # Killed at any time: the file that was there or the new one, whole.
     old = work / "old.pgpt"

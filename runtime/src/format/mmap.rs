@@ -8,7 +8,8 @@ use std::path::Path;
 /// A read-only map of a file, for [`super::WeightFile::new`].
 ///
 /// While it is mapped the file must not be changed in place: another process that shortens it
-/// makes reads fail with a signal. `pocketgpt-quantize` never does, it replaces files by renaming.
+/// makes reads fail with a signal, and one that writes into it gives wrong numbers, or a panic.
+/// `pocketgpt-quantize` never does either, it replaces files by renaming.
 #[derive(Debug)]
 pub struct MappedFile {
     map: memmap2::Mmap,

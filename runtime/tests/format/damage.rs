@@ -92,12 +92,14 @@ fn any_weights_run() {
     for encoding in [Encoding::F32, Encoding::F16, Encoding::Q8, Encoding::Q4, Encoding::Q3] {
         let mut file = Parts::default().build(|_, _| encoding);
         let data = u64_at(file.bytes(), 80) as usize;
-        for byte in [0x00, 0x7f, 0x80, 0xff] {
+        // Miri is some thousand times slower.
+        let bytes = if cfg!(miri) { &[0xff][..] } else { &[0x00, 0x7f, 0x80, 0xff] };
+        for &byte in bytes {
             file.bytes_mut()[data..].fill(byte);
             let _ = file.open().unwrap().verify();
             tiny::two_steps(file.open().unwrap());
         }
-        for seed in 0..8 {
+        for seed in 0..if cfg!(miri) { 0 } else { 8 } {
             let mut numbers = Numbers(seed);
             file.bytes_mut()[data..].fill_with(|| numbers.next() as u8);
             let _ = file.open().unwrap().verify();

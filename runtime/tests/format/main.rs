@@ -3,6 +3,7 @@
 
 mod damage;
 mod decoder;
+mod decoding;
 mod golden;
 mod open;
 mod rejects_config;

@@ -100,7 +100,7 @@ fn what_is_taken_from_the_system_is_planned_within_two_megabytes() {
         let taken = taken(model, &with(batch));
         let (least, most) = (planned(model, &with(used)), planned(model, &with(batch)));
         println!("{options:?}: {taken} taken, {least} to {most} planned");
-        // 2.5 MB at least are planned, so both bounds mean something.
-        assert!((least - (1 << 20)..most + (2 << 20)).contains(&taken), "{options:?}: {taken}");
+        // At least 2.5 MB are planned, and half a megabyte is the program's own.
+        assert!((least - (1 << 18)..most + (2 << 20)).contains(&taken), "{options:?}: {taken}");
     }
 }

@@ -16,7 +16,7 @@ const FAMILY: u32 = 0x1a;
 /// Whether this CPU needs it.
 #[inline]
 pub(super) fn is_needed() -> bool {
-    static ANSWER: Answer = Answer::UNKNOWN;
+    static ANSWER: Answer = Answer::unknown();
     #[cfg(test)]
     if let Some(needed) = tests::DECIDED.get() {
         return needed;
@@ -28,9 +28,12 @@ pub(super) fn is_needed() -> bool {
 struct Answer(AtomicU8);
 
 impl Answer {
-    const UNKNOWN: Self = Self(AtomicU8::new(0));
     const NO: u8 = 1;
     const YES: u8 = 2;
+
+    const fn unknown() -> Self {
+        Self(AtomicU8::new(0))
+    }
 
     #[inline]
     fn get(&self, ask: fn() -> bool) -> bool {
@@ -95,7 +98,7 @@ pub(in crate::kernels) mod tests {
     #[test]
     fn the_cpu_is_asked_once() {
         for (ask, expected) in [((|| true) as fn() -> bool, true), (|| false, false)] {
-            let answer = Answer::UNKNOWN;
+            let answer = Answer::unknown();
             assert_eq!(answer.get(ask), expected);
             assert_eq!(answer.get(|| panic!("asked twice")), expected);
         }
