@@ -1,18 +1,20 @@
 //! Products of several tokens at once: activations packed into panels, weights from the L2 cache.
 //!
-//! A tile is sixteen output rows of `M` tokens. Its activations come from a *panel*: for each
-//! group the activations of all `M` tokens, in the order in which the tile uses them, so that one
-//! pointer walks through it. A panel covers [`PANEL_GROUPS`] groups and fits the L1 cache beside a
-//! piece of a record; wider rows are taken in several passes, with the sums kept in `dst`.
+//! A tile is sixteen output rows, or `R` times as many, of up to `M` tokens. Its activations come
+//! from a *panel*: for each group the activations of all `M` tokens, in the order in which the tile
+//! uses them, so that one pointer walks through it. A panel covers `GROUPS` groups and fits the L1
+//! cache beside a piece of a record; wider rows are taken in several passes, with the sums kept in
+//! `dst`. Panels lie on the stack: 61 to 82 KB.
 
+use core::marker::PhantomData;
 use core::ops::Range;
 
 use crate::format::Encoding;
+use crate::kernels::x86_64::ahead;
 use crate::kernels::{Columns, QuantLhs};
+use crate::parallel::share;
 use crate::quant::tile::{self, GROUP, ROWS};
 
-/// Groups of a panel: 1024 inputs, 10 KB for eight tokens.
-const PANEL_GROUPS: usize = 32;
 /// Bytes of weights that are used for one panel after the other: they should stay in the L2 cache.
 const WEIGHTS_AT_ONCE: usize = 512 << 10;
 
@@ -33,18 +35,6 @@ impl<const M: usize> PanelGroup<M> {
     #[inline(always)]
     pub(super) fn set_scales(&mut self, lhs: &QuantLhs<'_>, t: usize, group: usize) {
         set_scales(lhs, t, group, &mut self.scales);
-    }
-
-    #[inline(always)]
-    pub(super) fn set_q(&mut self, lhs: &QuantLhs<'_>, t: usize, group: usize) {
-        let mut rows = rows(lhs, t, group);
-        for i in 0..M {
-            let row =
-                rows.next().map_or(&[[0; 4]; 8], |row| row.as_chunks().0.as_array().expect("32"));
-            for (q, four) in self.q.iter_mut().zip(row) {
-                q[i] = *four;
-            }
-        }
     }
 }
 
@@ -82,9 +72,32 @@ pub(super) struct Piece<'a> {
     pub(super) resume: bool,
     /// With the last piece: what the sums are multiplied with.
     pub(super) row_scales: Option<&'a [f32; ROWS]>,
+    /// Weights to ask for meanwhile, if any: those of the piece that comes next.
+    next: &'a [u8],
 }
 
 impl<'a> Piece<'a> {
+    /// Asks for what the next piece has where this one has a group: for the first tile weights come
+    /// from memory, and a CPU that has to be asked (see `ahead`) waits for them.
+    #[inline(always)]
+    pub(super) fn ask_next(&self, group: usize, group_bytes: usize) {
+        if let Some(weights) = self.next.get(group * group_bytes..(group + 1) * group_bytes) {
+            super::prefetch(weights);
+        }
+    }
+
+    /// Asks for the scales.
+    #[inline(always)]
+    fn ask_head(&self) {
+        super::prefetch(self.block_scales.as_flattened());
+        if let Some(row_scales) = self.row_scales {
+            super::prefetch(bytemuck::cast_slice(row_scales));
+        }
+    }
+
+    const EMPTY: Self =
+        Self { block_scales: &[], weights: &[], resume: false, row_scales: None, next: &[] };
+
     #[inline(always)]
     fn of_record(record: &'a [u8], all: usize, groups: &Range<usize>, group_bytes: usize) -> Self {
         let (head, weights) = record.split_at(tile::weights_offset(all));
@@ -95,28 +108,38 @@ impl<'a> Piece<'a> {
             weights: &weights[groups.start * group_bytes..groups.end * group_bytes],
             resume: groups.start > 0,
             row_scales: row_scales.filter(|_| groups.end == all),
+            next: &[],
         }
     }
 }
 
-/// Where the sums of a tile are: sixteen columns of some rows.
-pub(super) struct Sums<'a, 'd> {
+/// Where the sums of a tile are: sixteen columns, or some times as many, of some rows.
+pub(super) struct Sums<'a, 'd, const R: usize> {
     dst: &'a mut Columns<'d>,
-    t: usize,
-    used: usize,
-    block: usize,
+    tokens: Range<usize>,
+    /// Those of the records, of which the first `n` are meant.
+    blocks: [usize; R],
+    n: usize,
 }
 
-impl Sums<'_, '_> {
-    /// The sums of the `i`-th token, if there is one.
+impl<const R: usize> Sums<'_, '_, R> {
+    /// How many tokens there are.
     #[inline(always)]
-    pub(super) fn row(&mut self, i: usize) -> Option<&mut [f32; ROWS]> {
-        (i < self.used).then(|| &mut self.dst.row_mut(self.t + i).as_chunks_mut().0[self.block])
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The sums of the `i`-th token with the `r`-th record, if there are such.
+    #[inline(always)]
+    pub(super) fn row(&mut self, i: usize, r: usize) -> Option<&mut [f32; ROWS]> {
+        let t = self.tokens.start + i;
+        (t < self.tokens.end && r < self.n)
+            .then(|| &mut self.dst.row_mut(t).as_chunks_mut().0[self.blocks[r]])
     }
 }
 
-/// How an instruction set multiplies a group.
-pub(super) trait Tile<const M: usize> {
+/// How an instruction set multiplies a group of `R` records with up to `M` tokens.
+pub(super) trait Tile<const M: usize, const R: usize = 1> {
     const ENCODING: Encoding;
     /// Bytes of a group of sixteen rows.
     const GROUP_BYTES: usize;
@@ -125,38 +148,141 @@ pub(super) trait Tile<const M: usize> {
     const ZERO: Self::Group;
     /// Packs a group of the tokens from `t` on; those behind the last one are zero.
     fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut Self::Group);
-    /// Adds what the groups of a panel give to the sums of each token.
-    fn add(panel: &[Self::Group], piece: Piece<'_>, sums: Sums<'_, '_>);
+    /// Adds what the groups of a panel give to the sums of each token. Pieces of records that
+    /// `sums` does not have are copies of others.
+    fn add(panel: &[Self::Group], pieces: [Piece<'_>; R], sums: Sums<'_, '_, R>);
 }
 
-/// The products of some tokens. Inlined into functions with the target features of `T`.
+/// The products of some tokens, which are divided among as few tiles as can hold them; `TILES` of
+/// them take turns with the weights in the L2 cache. Inlined into functions with the target features
+/// of `T`.
 #[inline(always)]
-pub(super) fn matmul<const M: usize, T: Tile<M>>(
+pub(super) fn matmul<
+    const M: usize,
+    const R: usize,
+    const TILES: usize,
+    const GROUPS: usize,
+    T: Tile<M, R>,
+>(
     lhs: &QuantLhs<'_>,
     tokens: Range<usize>,
     records: &[u8],
     dst: &mut Columns<'_>,
 ) {
-    let record_len = tile::record_len(T::ENCODING, lhs.groups * GROUP);
-    let piece_len = PANEL_GROUPS.min(lhs.groups) * T::GROUP_BYTES;
-    let at_once = (WEIGHTS_AT_ONCE / piece_len).max(1);
-    let mut panel = [T::ZERO; PANEL_GROUPS];
-    for (chunk, records) in records.chunks(at_once * record_len).enumerate() {
-        for first in (0..lhs.groups).step_by(PANEL_GROUPS) {
-            let groups = first..lhs.groups.min(first + PANEL_GROUPS);
-            let panel = &mut panel[..groups.len()];
-            for t in tokens.clone().step_by(M) {
-                for (out, group) in panel.iter_mut().zip(groups.clone()) {
-                    T::pack(lhs, t, group, out);
-                }
-                let used = M.min(tokens.end - t);
-                for (i, record) in records.chunks_exact(record_len).enumerate() {
-                    let piece = Piece::of_record(record, lhs.groups, &groups, T::GROUP_BYTES);
-                    super::prefetch(piece.block_scales.as_flattened());
-                    let block = chunk * at_once + i;
-                    T::add(panel, piece, Sums { dst: &mut *dst, t, used, block });
+    let weights = Weights::<T, M, R>::new(lhs.groups, GROUPS, records);
+    let tiles = tokens.len().div_ceil(M);
+    let of_tile = |tile| {
+        let tile = share(tokens.len(), tiles, tile);
+        tokens.start + tile.start..tokens.start + tile.end
+    };
+    let ask_next = ahead::is_needed();
+    let mut panels = [[T::ZERO; GROUPS]; TILES];
+    for first_tile in (0..tiles).step_by(TILES) {
+        let panels = &mut panels[..TILES.min(tiles - first_tile)];
+        for i in 0..weights.portions() {
+            let portion = weights.portion(i);
+            let next_portion = weights.portion((i + 1) % weights.portions());
+            if portion.blocks.start == 0 {
+                for (tile, panel) in (first_tile..).zip(&mut *panels) {
+                    for (out, group) in panel.iter_mut().zip(portion.groups.clone()) {
+                        T::pack(lhs, of_tile(tile).start, group, out);
+                    }
                 }
             }
+            for (tile, panel) in (first_tile..).zip(&*panels) {
+                let panel = &panel[..portion.groups.len()];
+                // Each of the `R` records at once is the next of a stream of its own, which goes on
+                // through memory: the hardware fetches it ahead.
+                let steps = portion.blocks.len().div_ceil(R);
+                for step in 0..steps {
+                    let mut sums =
+                        Sums { dst: &mut *dst, tokens: of_tile(tile), blocks: [0; R], n: 0 };
+                    let mut pieces = [Piece::EMPTY; R];
+                    for r in 0..R {
+                        let block = portion.blocks.start + r * steps + step;
+                        sums.blocks[r] = block;
+                        sums.n += usize::from(block < portion.blocks.end);
+                        let block = block.min(portion.blocks.end - 1);
+                        pieces[r] = weights.piece(&portion, block);
+                        let next = weights.behind(&portion, &next_portion, block);
+                        next.ask_head();
+                        if ask_next && tile == first_tile {
+                            pieces[r].next = next.weights;
+                        }
+                    }
+                    T::add(panel, pieces, sums);
+                }
+            }
+        }
+    }
+}
+
+/// What stays in the L2 cache while all tiles take their turn.
+struct Portion {
+    groups: Range<usize>,
+    blocks: Range<usize>,
+}
+
+/// A matrix in portions.
+struct Weights<'a, T, const M: usize, const R: usize> {
+    records: &'a [u8],
+    record_len: usize,
+    /// Of a row.
+    groups: usize,
+    /// Of a portion.
+    groups_at_once: usize,
+    /// Sixteen rows each.
+    blocks: usize,
+    /// Of a portion.
+    blocks_at_once: usize,
+    tile: PhantomData<T>,
+}
+
+impl<'a, const M: usize, const R: usize, T: Tile<M, R>> Weights<'a, T, M, R> {
+    #[inline(always)]
+    fn new(groups: usize, groups_at_once: usize, records: &'a [u8]) -> Self {
+        let record_len = tile::record_len(T::ENCODING, groups * GROUP);
+        let piece_len = groups_at_once.min(groups) * T::GROUP_BYTES;
+        Self {
+            records,
+            record_len,
+            groups,
+            groups_at_once,
+            blocks: records.len() / record_len,
+            blocks_at_once: (WEIGHTS_AT_ONCE / piece_len).next_multiple_of(R).max(R),
+            tile: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    fn portions(&self) -> usize {
+        self.groups.div_ceil(self.groups_at_once) * self.blocks.div_ceil(self.blocks_at_once)
+    }
+
+    /// All blocks of some groups, a portion at a time, then of the next groups.
+    #[inline(always)]
+    fn portion(&self, i: usize) -> Portion {
+        let of_rows = self.blocks.div_ceil(self.blocks_at_once);
+        let (group, block) = (i / of_rows * self.groups_at_once, i % of_rows * self.blocks_at_once);
+        Portion {
+            groups: group..self.groups.min(group + self.groups_at_once),
+            blocks: block..self.blocks.min(block + self.blocks_at_once),
+        }
+    }
+
+    #[inline(always)]
+    fn piece(&self, portion: &Portion, block: usize) -> Piece<'a> {
+        let record = &self.records[block * self.record_len..][..self.record_len];
+        Piece::of_record(record, self.groups, &portion.groups, T::GROUP_BYTES)
+    }
+
+    /// The piece behind that of a block: the next block's, or the first of the next portion.
+    #[inline(always)]
+    fn behind(&self, portion: &Portion, next: &Portion, block: usize) -> Piece<'a> {
+        if block + 1 < portion.blocks.end {
+            self.piece(portion, block + 1)
+        } else {
+            self.piece(next, next.blocks.start)
         }
     }
 }

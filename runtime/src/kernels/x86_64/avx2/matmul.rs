@@ -189,7 +189,7 @@ pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_
 fn matmul<G: Group + Tile<4>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     let fours = if lhs.m % 4 == 1 { lhs.m - 1 } else { lhs.m };
     if fours > 0 {
-        panel::matmul::<4, G>(lhs, 0..fours, records, dst);
+        panel::matmul::<4, 1, 8, 32, G>(lhs, 0..fours, records, dst);
     }
     if lhs.m > fours {
         with_scratch_for!(lhs.groups, one_token::<G>(lhs, fours, records, dst));
@@ -249,14 +249,17 @@ where
     }
 
     #[inline(always)]
-    fn add(panel: &[PanelGroup<4>], piece: Piece<'_>, mut sums: Sums<'_, '_>) {
+    fn add(panel: &[PanelGroup<4>], [piece]: [Piece<'_>; 1], mut sums: Sums<'_, '_, 1>) {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let (mask, ones) = (_mm256_set1_epi8(Self::MASK), _mm256_set1_epi16(1));
             let parts = not_unrolled(Self::TILES);
             let mut acc = load_sums(&mut sums, &piece);
             let weights = piece.weights.chunks_exact(64 * Self::TILES);
-            for ((group, b), w) in panel.iter().zip(piece.block_scales).zip(weights) {
+            for (g, ((group, b), w)) in
+                panel.iter().zip(piece.block_scales).zip(weights).enumerate()
+            {
+                piece.ask_next(g, 64 * Self::TILES);
                 let mut dots = [[_mm256_setzero_si256(); 2]; 4];
                 for i in 0..4 {
                     dots[i] = [_mm256_set1_epi32(group.offsets[i]); 2];
@@ -334,12 +337,15 @@ impl Tile<4> for Q8 {
     }
 
     #[inline(always)]
-    fn add(panel: &[WideGroup], piece: Piece<'_>, mut sums: Sums<'_, '_>) {
+    fn add(panel: &[WideGroup], [piece]: [Piece<'_>; 1], mut sums: Sums<'_, '_, 1>) {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let mut acc = load_sums(&mut sums, &piece);
             let weights = piece.weights.as_chunks::<Q8_GROUP_BYTES>().0;
-            for ((group, b), w) in panel.iter().zip(piece.block_scales).zip(weights) {
+            for (g, ((group, b), w)) in
+                panel.iter().zip(piece.block_scales).zip(weights).enumerate()
+            {
+                piece.ask_next(g, Q8_GROUP_BYTES);
                 let mut dots = [[_mm256_setzero_si256(); 2]; 4];
                 let w = w.as_chunks().0.as_chunks::<2>().0;
                 for (w, [q_even, q_odd]) in w.iter().zip(&group.q) {
@@ -436,11 +442,11 @@ fn broadcast_pair(pair: &[i16; 2]) -> __m256i {
 /// What earlier pieces gave to each token, eight rows in each half.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_sums(sums: &mut Sums<'_, '_>, piece: &Piece<'_>) -> [[__m256; 2]; 4] {
+fn load_sums(sums: &mut Sums<'_, '_, 1>, piece: &Piece<'_>) -> [[__m256; 2]; 4] {
     let mut acc = [[_mm256_setzero_ps(); 2]; 4];
     if piece.resume {
         for i in 0..4 {
-            if let Some(sums) = sums.row(i) {
+            if let Some(sums) = sums.row(i, 0) {
                 for half in 0..2 {
                     // SAFETY: (2) (3) eight f32 from 0 or 8 on are part of sixteen.
                     acc[i][half] = unsafe { _mm256_loadu_ps(sums[8 * half..].as_ptr()) };
@@ -453,9 +459,9 @@ fn load_sums(sums: &mut Sums<'_, '_>, piece: &Piece<'_>) -> [[__m256; 2]; 4] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_sums(acc: [[__m256; 2]; 4], sums: &mut Sums<'_, '_>, piece: &Piece<'_>) {
+fn store_sums(acc: [[__m256; 2]; 4], sums: &mut Sums<'_, '_, 1>, piece: &Piece<'_>) {
     for i in 0..4 {
-        let Some(sums) = sums.row(i) else { continue };
+        let Some(sums) = sums.row(i, 0) else { continue };
         for half in 0..2 {
             let mut acc = acc[i][half];
             // SAFETY: (2) (3) eight f32 from 0 or 8 on are part of sixteen; (4) the sums are

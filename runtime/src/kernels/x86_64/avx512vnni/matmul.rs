@@ -20,17 +20,18 @@ trait Group {
     const BYTES: usize;
     /// What is added to the weights to make them unsigned, as a power of two.
     const OFFSET_SHIFT: u32;
-    /// Adds the dot products of a group with unsigned weights to `sums`, of `M` tokens.
-    fn dot<const M: usize>(
-        weights: &[u8],
+    /// Adds the dot products of a group of `R` records with unsigned weights to `sums`, of the
+    /// first `N` of `M` tokens.
+    fn dot<const M: usize, const N: usize, const R: usize>(
+        weights: [&[u8]; R],
         q: &[[[i8; 4]; M]; 8],
-        sums: [__m512i; M],
-    ) -> [__m512i; M];
+        sums: [[__m512i; N]; R],
+    ) -> [[__m512i; N]; R];
     /// The dot products of a group with one token, for rows of at most 1024 inputs.
     #[inline(always)]
     fn dot_of_short_row(weights: &[u8], q: &[[[i8; 4]; 1]; 8]) -> __m512i {
         // SAFETY: (1) called from functions with these target features only.
-        let [dot] = Self::dot(weights, q, [unsafe { _mm512_setzero_si512() }]);
+        let [[dot]] = Self::dot([weights], q, [[unsafe { _mm512_setzero_si512() }]]);
         dot
     }
     fn block_scales(bytes: &[u8; ROWS]) -> __m512;
@@ -45,20 +46,21 @@ impl Group for Q8 {
     const BYTES: usize = Q8_GROUP_BYTES;
     const OFFSET_SHIFT: u32 = 7;
     #[inline(always)]
-    fn dot<const M: usize>(
-        weights: &[u8],
+    fn dot<const M: usize, const N: usize, const R: usize>(
+        weights: [&[u8]; R],
         q: &[[[i8; 4]; M]; 8],
-        mut sums: [__m512i; M],
-    ) -> [__m512i; M] {
+        mut sums: [[__m512i; N]; R],
+    ) -> [[__m512i; N]; R] {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
-            let sign = _mm512_set1_epi8(-128);
-            for (w, q) in weights.as_chunks().0.iter().zip(q) {
-                let w = _mm512_xor_si512(load(w), sign);
-                for i in 0..M {
-                    sums[i] = _mm512_dpbusd_epi32(sums[i], w, broadcast(&q[i]));
-                }
+            // Unrolled: the compiler keeps a loop otherwise, 3 % slower for five tokens.
+            macro_rules! each {
+                ($($j:literal)*) => {$(
+                    let w = flipped::<R>(load_each(weights, $j));
+                    sums = add_products(w, &q[$j], sums);
+                )*};
             }
+            each!(0 1 2 3 4 5 6 7);
             sums
         }
     }
@@ -93,17 +95,18 @@ impl Group for Q4 {
     const BYTES: usize = Q4_GROUP_BYTES;
     const OFFSET_SHIFT: u32 = 3;
     #[inline(always)]
-    fn dot<const M: usize>(
-        weights: &[u8],
+    fn dot<const M: usize, const N: usize, const R: usize>(
+        weights: [&[u8]; R],
         q: &[[[i8; 4]; M]; 8],
-        mut sums: [__m512i; M],
-    ) -> [__m512i; M] {
+        mut sums: [[__m512i; N]; R],
+    ) -> [[__m512i; N]; R] {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
-            for (w, q) in weights.as_chunks().0.iter().zip(q.as_chunks().0) {
-                sums = add_nibbles::<15, M>(load(w), q, sums);
-            }
-            sums
+            let q: &[[[[i8; 4]; M]; 2]; 4] = q.as_chunks().0.as_array().expect("four pairs");
+            sums = add_nibbles::<15, M, N, R>(load_each(weights, 0), &q[0], sums);
+            sums = add_nibbles::<15, M, N, R>(load_each(weights, 1), &q[1], sums);
+            sums = add_nibbles::<15, M, N, R>(load_each(weights, 2), &q[2], sums);
+            add_nibbles::<15, M, N, R>(load_each(weights, 3), &q[3], sums)
         }
     }
     #[inline(always)]
@@ -118,19 +121,23 @@ impl Group for Q3 {
     const BYTES: usize = Q3_GROUP_BYTES;
     const OFFSET_SHIFT: u32 = 2;
     #[inline(always)]
-    fn dot<const M: usize>(
-        weights: &[u8],
+    fn dot<const M: usize, const N: usize, const R: usize>(
+        weights: [&[u8]; R],
         q: &[[[i8; 4]; M]; 8],
-        mut sums: [__m512i; M],
-    ) -> [__m512i; M] {
-        let w = &weights.as_chunks().0[..3];
+        mut sums: [[__m512i; N]; R],
+    ) -> [[__m512i; N]; R] {
+        let [q_a, q_b, q_c, q_d] = q.as_chunks().0 else { unreachable!("four pairs") };
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
-            let w = [load(&w[0]), load(&w[1]), load(&w[2])];
-            for (w, q) in [w[0], w[1], w[2], spare_bits(w)].into_iter().zip(q.as_chunks().0) {
-                sums = add_nibbles::<7, M>(w, q, sums);
+            let (a, b, c) = (load_each(weights, 0), load_each(weights, 1), load_each(weights, 2));
+            sums = add_nibbles::<7, M, N, R>(a, q_a, sums);
+            sums = add_nibbles::<7, M, N, R>(b, q_b, sums);
+            sums = add_nibbles::<7, M, N, R>(c, q_c, sums);
+            let mut d = a;
+            for r in 0..R {
+                d[r] = spare_bits([a[r], b[r], c[r]]);
             }
-            sums
+            add_nibbles::<7, M, N, R>(d, q_d, sums)
         }
     }
     #[inline(always)]
@@ -139,24 +146,85 @@ impl Group for Q3 {
     }
 }
 
-/// Adds the products of a tile of nibbles, of whose bits `MASK` counts.
+/// With the sign bits flipped: unsigned.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn flipped<const R: usize>(mut w: [__m512i; R]) -> [__m512i; R] {
+    for r in 0..R {
+        w[r] = _mm512_xor_si512(w[r], _mm512_set1_epi8(-128));
+    }
+    w
+}
+
+/// The `j`-th vector of each record's group.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_each<const R: usize>(weights: [&[u8]; R], j: usize) -> [__m512i; R] {
+    let mut w = [_mm512_setzero_si512(); R];
+    for r in 0..R {
+        w[r] = load(&weights[r].as_chunks().0[j]);
+    }
+    w
+}
+
+/// Adds the products of some tiles of nibbles, of whose bits `MASK` counts.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn add_nibbles<const MASK: i8, const M: usize>(
-    w: __m512i,
+fn add_nibbles<const MASK: i8, const M: usize, const N: usize, const R: usize>(
+    w: [__m512i; R],
     [q_low, q_high]: &[[[i8; 4]; M]; 2],
-    mut sums: [__m512i; M],
-) -> [__m512i; M] {
+    mut sums: [[__m512i; N]; R],
+) -> [[__m512i; N]; R] {
     let mask = _mm512_set1_epi8(MASK);
-    let low = _mm512_and_si512(w, mask);
-    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(w), mask);
-    for i in 0..M {
-        sums[i] = _mm512_dpbusd_epi32(sums[i], low, broadcast(&q_low[i]));
+    let (mut low, mut high) = (w, w);
+    for r in 0..R {
+        low[r] = _mm512_and_si512(w[r], mask);
+        high[r] = _mm512_and_si512(_mm512_srli_epi16::<4>(w[r]), mask);
     }
-    for i in 0..M {
-        sums[i] = _mm512_dpbusd_epi32(sums[i], high, broadcast(&q_high[i]));
+    sums = add_products(low, q_low, sums);
+    add_products(high, q_high, sums)
+}
+
+/// Adds the products of four inputs: each activation is loaded once for all records.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_products<const M: usize, const N: usize, const R: usize>(
+    w: [__m512i; R],
+    q: &[[i8; 4]; M],
+    mut sums: [[__m512i; N]; R],
+) -> [[__m512i; N]; R] {
+    for i in 0..N {
+        let q = broadcast(&q[i]);
+        for r in 0..R {
+            sums[r][i] = _mm512_dpbusd_epi32(sums[r][i], w[r], q);
+        }
     }
+    in_order(&mut sums);
     sums
+}
+
+/// Does nothing, but the compiler does not know it: it would finish one sum after the other, each a
+/// chain of dependent instructions, where side by side they keep the CPU busy.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn in_order<const N: usize, const R: usize>(sums: &mut [[__m512i; N]; R]) {
+    if cfg!(miri) {
+        return;
+    }
+    for i in 0..N {
+        for r in 0..R {
+            let sum = &mut sums[r][i];
+            // SAFETY: (1) called from functions with these target features only; the text is a
+            // comment.
+            unsafe {
+                core::arch::asm!(
+                    "/* {} */",
+                    inout(zmm_reg) * sum,
+                    options(nomem, nostack, preserves_flags)
+                );
+            }
+        }
+    }
 }
 
 /// The fourth tile of a group of q3, which is in the last bits of the others' nibbles. Its own last
@@ -187,24 +255,22 @@ pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_
     matmul::<Q3>(lhs, records, dst);
 }
 
-/// Eight tokens at a time, then four, and a single one by itself.
+/// A batch: six tokens and two records at a time, so that an activation is loaded for two products.
+/// (On Zen 5, which loads two vectors and multiplies two in a cycle, loads are the limit where each
+/// is used once: 350 to 380 of 430 G multiply-adds a second.) Few tokens: one record after the
+/// other, since two streams from memory are slower than one.
 #[inline(always)]
 fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    let (whole, rest) = (lhs.m - lhs.m % 8, lhs.m % 8);
-    let eights = if rest > 4 { lhs.m } else { whole };
-    let fours = if (2..=4).contains(&rest) { lhs.m } else { eights };
-    if eights > 0 {
-        panel::matmul::<8, G>(lhs, 0..eights, records, dst);
-    }
-    if fours > eights {
-        panel::matmul::<4, G>(lhs, eights..fours, records, dst);
-    }
-    if lhs.m > fours {
-        with_scratch_for!(lhs.groups, one_token::<G>(lhs, fours, records, dst));
+    match lhs.m {
+        0 => {}
+        1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, 0, records, dst)),
+        2..=4 => panel::matmul::<4, 1, 1, 48, G>(lhs, 0..lhs.m, records, dst),
+        5..=8 => panel::matmul::<8, 1, 1, 48, G>(lhs, 0..lhs.m, records, dst),
+        _ => panel::matmul::<6, 2, 6, 48, G>(lhs, 0..lhs.m, records, dst),
     }
 }
 
-impl<const M: usize, G: Group> Tile<M> for G {
+impl<const M: usize, const R: usize, G: Group> Tile<M, R> for G {
     const ENCODING: Encoding = G::ENCODING;
     const GROUP_BYTES: usize = G::BYTES;
     type Group = PanelGroup<M>;
@@ -212,70 +278,91 @@ impl<const M: usize, G: Group> Tile<M> for G {
 
     #[inline(always)]
     fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut PanelGroup<M>) {
+        const { assert!(M <= 8) };
         out.set_scales(lhs, t, group);
-        if M == 8 {
-            // SAFETY: (1) called from functions with these target features only.
-            unsafe {
-                let mut rows = [_mm256_setzero_si256(); 8];
-                for (row, q) in rows.iter_mut().zip(panel::rows(lhs, t, group)) {
-                    *row = _mm256_loadu_si256(q.as_ptr().cast());
-                }
-                let ones = _mm256_set1_epi8(1);
-                let mut sums = _mm256_setzero_si256();
-                let columns = transpose_8x8(rows);
-                for (column, q) in columns.into_iter().zip(&mut out.q) {
-                    _mm256_storeu_si256(q.as_mut_ptr().cast(), column);
-                    sums = _mm256_dpbusd_epi32(sums, ones, column);
-                }
-                let shift = _mm_cvtsi32_si128(G::OFFSET_SHIFT as i32);
-                let sums = _mm256_sll_epi32(sums, shift);
-                let offsets = _mm256_sub_epi32(_mm256_setzero_si256(), sums);
-                _mm256_storeu_si256(out.offsets.as_mut_ptr().cast(), offsets);
+        // SAFETY: (1) called from functions with these target features only; (2) (3) (4) masked
+        // stores go to `M` times 32 bits, borrowed exclusively.
+        unsafe {
+            let mut rows = [_mm256_setzero_si256(); 8];
+            for (row, q) in rows[..M].iter_mut().zip(panel::rows(lhs, t, group)) {
+                *row = _mm256_loadu_si256(q.as_ptr().cast());
             }
-            return;
-        }
-        out.set_q(lhs, t, group);
-        for (i, offset) in out.offsets.iter_mut().enumerate() {
-            let sum = if t + i < lhs.m { lhs.sums[(t + i) * lhs.groups + group] } else { 0 };
-            *offset = -(sum << G::OFFSET_SHIFT);
+            let all = 0xff >> (8 - M);
+            let ones = _mm256_set1_epi8(1);
+            let mut sums = _mm256_setzero_si256();
+            for (column, q) in transpose_8x8(rows).into_iter().zip(&mut out.q) {
+                _mm256_mask_storeu_epi32(q.as_mut_ptr().cast(), all, column);
+                sums = _mm256_dpbusd_epi32(sums, ones, column);
+            }
+            let shift = _mm_cvtsi32_si128(G::OFFSET_SHIFT as i32);
+            let offsets = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_sll_epi32(sums, shift));
+            _mm256_mask_storeu_epi32(out.offsets.as_mut_ptr(), all, offsets);
         }
     }
 
     #[inline(always)]
-    fn add(panel: &[PanelGroup<M>], piece: Piece<'_>, mut sums: Sums<'_, '_>) {
-        // SAFETY: (1) called from functions with these target features only; (2) (3) (4) `sums`
-        // are sixteen f32 each, borrowed exclusively.
-        unsafe {
-            let mut acc = [_mm512_setzero_ps(); M];
-            if piece.resume {
-                for i in 0..M {
-                    if let Some(sums) = sums.row(i) {
-                        acc[i] = _mm512_loadu_ps(sums.as_ptr());
-                    }
+    fn add(panel: &[PanelGroup<M>], pieces: [Piece<'_>; R], sums: Sums<'_, '_, R>) {
+        // Batches are divided evenly: of more than eight tokens each tile of six has at least four.
+        match (M, sums.tokens()) {
+            (6, ..=4) => add::<M, 4, R, G>(panel, pieces, sums),
+            (6, 5) => add::<M, 5, R, G>(panel, pieces, sums),
+            _ => add::<M, M, R, G>(panel, pieces, sums),
+        }
+    }
+}
+
+/// Of a panel of `M` tokens the first `N`.
+#[inline(always)]
+fn add<const M: usize, const N: usize, const R: usize, G: Group>(
+    panel: &[PanelGroup<M>],
+    pieces: [Piece<'_>; R],
+    mut sums: Sums<'_, '_, R>,
+) {
+    // SAFETY: (1) called from functions with these target features only; (2) (3) (4) `sums` are
+    // sixteen f32 each, borrowed exclusively.
+    unsafe {
+        let mut acc = [[_mm512_setzero_ps(); N]; R];
+        for r in 0..R {
+            for i in 0..N {
+                if let (Some(sums), true) = (sums.row(i, r), pieces[r].resume) {
+                    acc[r][i] = _mm512_loadu_ps(sums.as_ptr());
                 }
             }
-            let weights = piece.weights.chunks_exact(G::BYTES);
-            for ((group, b), w) in panel.iter().zip(piece.block_scales).zip(weights) {
-                let mut dots = [_mm512_setzero_si512(); M];
-                for i in 0..M {
-                    dots[i] = _mm512_set1_epi32(group.offsets[i]);
-                }
-                let dots = G::dot(w, &group.q, dots);
-                let b = G::block_scales(b);
-                for i in 0..M {
-                    let scale = _mm512_mul_ps(b, _mm512_set1_ps(group.scales[i]));
-                    acc[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[i]), scale, acc[i]);
+        }
+        for (g, group) in panel.iter().enumerate() {
+            let mut dots = [[_mm512_setzero_si512(); N]; R];
+            for i in 0..N {
+                let offset = _mm512_set1_epi32(group.offsets[i]);
+                for r in 0..R {
+                    dots[r][i] = offset;
                 }
             }
-            if let Some(row_scales) = piece.row_scales {
+            let mut weights = [&[][..]; R];
+            let mut b = [_mm512_setzero_ps(); R];
+            for r in 0..R {
+                weights[r] = &pieces[r].weights[g * G::BYTES..][..G::BYTES];
+                pieces[r].ask_next(g, G::BYTES);
+                b[r] = G::block_scales(&pieces[r].block_scales[g]);
+            }
+            let dots = G::dot(weights, &group.q, dots);
+            for i in 0..N {
+                let a = _mm512_set1_ps(group.scales[i]);
+                for r in 0..R {
+                    let dot = _mm512_cvtepi32_ps(dots[r][i]);
+                    acc[r][i] = _mm512_fmadd_ps(dot, _mm512_mul_ps(b[r], a), acc[r][i]);
+                }
+            }
+        }
+        for r in 0..R {
+            if let Some(row_scales) = pieces[r].row_scales {
                 let row_scales = _mm512_loadu_ps(row_scales.as_ptr());
-                for i in 0..M {
-                    acc[i] = _mm512_mul_ps(acc[i], row_scales);
+                for i in 0..N {
+                    acc[r][i] = _mm512_mul_ps(acc[r][i], row_scales);
                 }
             }
-            for i in 0..M {
-                if let Some(sums) = sums.row(i) {
-                    _mm512_storeu_ps(sums.as_mut_ptr(), acc[i]);
+            for i in 0..N {
+                if let Some(sums) = sums.row(i, r) {
+                    _mm512_storeu_ps(sums.as_mut_ptr(), acc[r][i]);
                 }
             }
         }
@@ -328,7 +415,7 @@ fn one_token<G: Group, const N: usize>(
                     let dot = if N <= 32 {
                         G::dot_of_short_row(w, q)
                     } else {
-                        let [dot] = G::dot(w, q, [_mm512_setzero_si512()]);
+                        let [[dot]] = G::dot([w], q, [[_mm512_setzero_si512()]]);
                         dot
                     };
                     let offset = _mm512_set1_epi32(sum << G::OFFSET_SHIFT);
