@@ -368,6 +368,13 @@ fn attention() {
                             all.extend(scores);
                         }
                     }
+                    let mut rows: Vec<f32> =
+                        scores.iter().cycle().copied().take(19 * scores.len()).collect();
+                    let lens: Vec<usize> = (0..19).map(|i| used.saturating_sub(i)).collect();
+                    let mut sums = [0.0; 19];
+                    set.softmax_rows(&mut rows, &lens, &mut sums);
+                    all.extend(rows);
+                    all.extend(sums);
                     let sum = set.softmax_unnormalized(&mut scores[..used]);
                     let (mut high, mut low) = (vec![9; slots], vec![9; slots]);
                     if q8 {

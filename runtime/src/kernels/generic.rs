@@ -350,17 +350,49 @@ pub(super) fn pointwise<S: Lanes, P: Pointwise>(s: S, _: P, x: &mut [f32]) {
     }
 }
 
+/// Rows that go through the steps of [`softmax`] together: with one after the other the CPU waits
+/// for the last numbers of each step.
+const SOFTMAX_ROWS: usize = 8;
+
 #[inline(always)]
-pub(super) fn softmax<S: Lanes>(s: S, x: &mut [f32]) -> f32 {
-    let (chunks, rest) = x.as_chunks_mut::<16>();
-    let mut max = s.splat(f32::NEG_INFINITY);
-    for chunk in &*chunks {
+pub(super) fn softmax<S: Lanes>(s: S, x: &mut [f32], lens: &[usize], sums: &mut [f32]) {
+    let stride = (x.len() / lens.len()).max(1);
+    let rows = lens.chunks(SOFTMAX_ROWS).zip(sums.chunks_mut(SOFTMAX_ROWS));
+    for ((lens, sums), x) in rows.zip(x.chunks_mut(SOFTMAX_ROWS * stride)) {
+        for ((sum, &len), x) in sums.iter_mut().zip(lens).zip(x.chunks(stride)) {
+            *sum = largest(s, &x[..len]);
+        }
+        for ((sum, &len), x) in sums.iter_mut().zip(lens).zip(x.chunks_mut(stride)) {
+            *sum = exp_of_differences(s, &mut x[..len], *sum);
+        }
+    }
+}
+
+/// The largest number, or minus infinity.
+#[inline(always)]
+fn largest<S: Lanes>(s: S, x: &[f32]) -> f32 {
+    let (chunks, rest) = x.as_chunks::<16>();
+    let (pairs, last) = chunks.as_chunks::<2>();
+    let (mut max, mut other) = (s.splat(f32::NEG_INFINITY), s.splat(f32::NEG_INFINITY));
+    for [a, b] in pairs {
+        max = s.larger(s.load(a), max);
+        other = s.larger(s.load(b), other);
+    }
+    max = s.larger(other, max);
+    for chunk in last {
         max = s.larger(s.load(chunk), max);
     }
     if !rest.is_empty() {
         max = s.larger(s.load(&padded(rest, f32::NEG_INFINITY)), max);
     }
-    let max = s.splat(s.largest(max));
+    s.largest(max)
+}
+
+/// `x = exp(x − max)`; returns the sum.
+#[inline(always)]
+fn exp_of_differences<S: Lanes>(s: S, x: &mut [f32], max: f32) -> f32 {
+    let (chunks, rest) = x.as_chunks_mut::<16>();
+    let max = s.splat(max);
     let mut sum = s.splat(0.0);
     for chunk in chunks {
         let e = math::exp_of_small(s, s.sub(s.load(chunk), max));

@@ -119,7 +119,7 @@ type LayerNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
 type Pointwise = unsafe fn(&mut [f32]);
 type ScoresFloat<T> = unsafe fn(&[f32], &[T], f32, &mut [f32]);
 type ScoresQ8 = unsafe fn(&[i8], &[f32], &[i8], &[f32], &mut [f32]);
-type Softmax = unsafe fn(&mut [f32]) -> f32;
+type Softmax = unsafe fn(&mut [f32], &[usize], &mut [f32]);
 type ValuesFloat<T> = unsafe fn(&[f32], f32, &[T], &mut [f32]);
 type WeighValues = unsafe fn(&[f32], &[f32], &mut [u8], &mut [u8]) -> f32;
 type ValuesQ8 = unsafe fn(&[u8], &[u8], f32, &[i8], &mut [f32]);
@@ -343,8 +343,24 @@ impl Kernels {
 
     /// `x = exp(x − max x)`, in place; returns the sum.
     pub fn softmax_unnormalized(&self, x: &mut [f32]) -> f32 {
-        // SAFETY: (1) `self` proves the CPU; (2) any length will do.
-        unsafe { (self.table.softmax)(x) }
+        let mut sum = 0.0;
+        if !x.is_empty() {
+            self.softmax_rows(x, &[x.len()], core::slice::from_mut(&mut sum));
+        }
+        sum
+    }
+
+    /// The same for the first `lens[i]` numbers of each row of `x`, `[rows][any number]`; the sums
+    /// go to `sums`.
+    ///
+    /// # Panics
+    /// If lengths do not fit each other, or there are no rows.
+    pub fn softmax_rows(&self, x: &mut [f32], lens: &[usize], sums: &mut [f32]) {
+        let stride = x.len() / lens.len();
+        assert!(x.len() == stride * lens.len() && sums.len() == lens.len());
+        assert!(lens.iter().all(|&len| len <= stride));
+        // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+        unsafe { (self.table.softmax)(x, lens, sums) }
     }
 
     /// `out = Σ_slot weights[slot] · value[slot] · scale`, over the slots of `weights`.

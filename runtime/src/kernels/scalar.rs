@@ -211,7 +211,14 @@ fn scores_q8(queries: &[i8], scales: &[f32], keys: &[i8], key_scales: &[f32], sc
     }
 }
 
-fn softmax(x: &mut [f32]) -> f32 {
+fn softmax(x: &mut [f32], lens: &[usize], sums: &mut [f32]) {
+    let stride = (x.len() / lens.len()).max(1);
+    for ((sum, &len), x) in sums.iter_mut().zip(lens).zip(x.chunks_mut(stride)) {
+        *sum = softmax_of_row(&mut x[..len]);
+    }
+}
+
+fn softmax_of_row(x: &mut [f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
     for (i, &x) in x.iter().enumerate() {
         lanes[i % 16] = One.max(x, lanes[i % 16]);

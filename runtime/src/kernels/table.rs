@@ -101,8 +101,8 @@ macro_rules! kernel_table {
         }
 
         #[target_feature(enable = $features)]
-        fn softmax(x: &mut [f32]) -> f32 {
-            generic::softmax($token, x)
+        fn softmax(x: &mut [f32], lens: &[usize], sums: &mut [f32]) {
+            generic::softmax($token, x, lens, sums);
         }
 
         #[target_feature(enable = $features)]

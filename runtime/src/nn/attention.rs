@@ -185,28 +185,35 @@ impl Attention<'_> {
             self.kernels.prefetch_values(&cache, slots);
         }
         let mut sums = [0.0; QUERIES];
-        for (t, (scores, sum)) in scores.chunks_exact_mut(slots).zip(&mut sums).enumerate() {
-            *sum = self.soften(queries.first + t, scores);
-        }
+        self.soften(queries.first, scores, slots, &mut sums[..n]);
         (slots, sums)
     }
 
-    /// Softmax of the scores of row `t`, not yet divided by the sum, which is returned.
-    fn soften(&self, t: usize, scores: &mut [f32]) -> f32 {
-        let visible = self.visible(t);
-        let Some((branches, _)) = self.branches else {
-            // Whole vectors: what is behind gets the weight zero, which adds exactly nothing.
-            let padded = visible.next_multiple_of(ROWS);
-            scores[visible..padded].fill(f32::NEG_INFINITY);
-            return self.kernels.softmax_unnormalized(&mut scores[..padded]);
-        };
-        let scores = &mut scores[..visible];
-        // The order of a sum is that of positions, as it is for a text that is alone.
-        let (shared, own) = (branches.shared(), branches.own(t));
-        let seen = gather(scores, shared, own);
-        let sum = self.kernels.softmax_unnormalized(&mut scores[..seen]);
-        scatter_back(scores, shared, own);
-        sum
+    /// Softmax of the scores, `[rows][slots]`, of the rows from `first` on, not yet divided by the
+    /// sums, which go to `sums`.
+    fn soften(&self, first: usize, scores: &mut [f32], slots: usize, sums: &mut [f32]) {
+        let rows = scores.chunks_exact_mut(slots).zip(first..);
+        let mut seen = [0; QUERIES];
+        let seen = &mut seen[..sums.len()];
+        for ((scores, t), seen) in rows.zip(&mut *seen) {
+            *seen = match self.branches {
+                // Whole vectors: what is behind gets the weight zero, which adds exactly nothing.
+                None => {
+                    let (visible, padded) =
+                        (self.visible(t), self.visible(t).next_multiple_of(ROWS));
+                    scores[visible..padded].fill(f32::NEG_INFINITY);
+                    padded
+                }
+                // The order of a sum is that of positions, as it is for a text that is alone.
+                Some((branches, _)) => gather(scores, branches.shared(), branches.own(t)),
+            };
+        }
+        self.kernels.softmax_rows(scores, seen, sums);
+        if let Some((branches, used)) = self.branches.map(|(all, _)| (all, all.used())) {
+            for (scores, t) in scores.chunks_exact_mut(slots).zip(first..) {
+                scatter_back(&mut scores[..used], branches.shared(), branches.own(t));
+            }
+        }
     }
 
     /// Calls `each(token of the batch, weighted sum of values)`.
