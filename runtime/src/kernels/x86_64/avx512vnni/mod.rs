@@ -6,6 +6,7 @@
 
 mod attention;
 mod matmul;
+mod quantize;
 
 use core::arch::x86_64::*;
 
@@ -15,7 +16,7 @@ use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
 use crate::kernels::{Columns, FloatLhs, Table};
 use crate::math::Simd;
-use crate::quant::tile::{self, ROWS};
+use crate::quant::tile::{self, GROUP, ROWS};
 use attention::{scores_q8, values_q8};
 use matmul::{matmul_q3, matmul_q4, matmul_q8};
 
@@ -90,6 +91,25 @@ impl Simd for Avx512 {
 }
 
 impl Lanes for Avx512 {
+    #[inline(always)]
+    fn quantize_first(
+        self,
+        x: &[[f32; GROUP]],
+        q: &mut [[i8; GROUP]],
+        scales: &mut [f32],
+        sums: &mut [i32],
+    ) -> usize {
+        let numbers = scales.as_chunks_mut().0.iter_mut().zip(sums.as_chunks_mut().0);
+        let mut done = 0;
+        for ((x, q), (scales, sums)) in x.as_chunks().0.iter().zip(q.as_chunks_mut().0).zip(numbers)
+        {
+            if !op!(quantize::quantize(x, q, scales, sums)) {
+                break;
+            }
+            done += quantize::AT_ONCE;
+        }
+        done
+    }
     #[inline(always)]
     fn load(self, from: &[f32; 16]) -> __m512 {
         // SAFETY: (1) by the token; (2) (3) a reference to sixteen f32, any alignment will do.
