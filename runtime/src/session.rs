@@ -268,7 +268,10 @@ impl<'m, 'w> Session<'m, 'w> {
                 x,
                 qkv,
                 None,
-                |first, out, _| add(out, &c_attn_bias[first..]),
+                |first, out, _| {
+                    let (out, bias) = common(out, &c_attn_bias[first..]);
+                    model.kernels().add(out, bias);
+                },
             );
 
             let attention_at = |position| Attention {
@@ -315,7 +318,12 @@ impl<'m, 'w> Session<'m, 'w> {
                 found,
                 narrow,
                 Some(Columns::new(x, n_embd)),
-                |first, out, x| add_residual(x, out, &c_proj_bias[first..]),
+                |first, out, x| {
+                    let x = x.expect("the residual stream was given");
+                    let (out, bias) = common(out, &c_proj_bias[first..]);
+                    let (x, out) = common(x, out);
+                    model.kernels().add_residual(x, out, bias);
+                },
             );
 
             // x += mlp(x)
@@ -330,8 +338,8 @@ impl<'m, 'w> Session<'m, 'w> {
                 hidden,
                 None,
                 |first, out, _| {
-                    add(out, &c_fc_bias[first..]);
-                    model.kernels().activate(config.activation, out);
+                    let (out, bias) = common(out, &c_fc_bias[first..]);
+                    model.kernels().activate_biased(config.activation, out, bias);
                 },
             );
             if padded(n_inner) != n_inner {
@@ -344,7 +352,12 @@ impl<'m, 'w> Session<'m, 'w> {
                 &hidden[..rows * n_inner],
                 narrow,
                 Some(Columns::new(x, n_embd)),
-                |first, out, x| add_residual(x, out, &c_proj_bias[first..]),
+                |first, out, x| {
+                    let x = x.expect("the residual stream was given");
+                    let (out, bias) = common(out, &c_proj_bias[first..]);
+                    let (x, out) = common(x, out);
+                    model.kernels().add_residual(x, out, bias);
+                },
             );
             tap.hidden(layer + 1, position, &x[..m * n_embd]);
         }
@@ -378,37 +391,10 @@ impl<'m, 'w> Session<'m, 'w> {
     }
 }
 
-/// Numbers that one round of the loops below takes, so that few instructions are for counting.
-const AT_ONCE: usize = 32;
-
-/// `out += bias`, as far as the bias goes: columns behind it are padding.
-fn add(out: &mut [f32], bias: &[f32]) {
-    let n = out.len().min(bias.len());
-    let (outs, out) = out[..n].as_chunks_mut::<AT_ONCE>();
-    let (biases, bias) = bias[..n].as_chunks::<AT_ONCE>();
-    for (out, bias) in outs.iter_mut().zip(biases) {
-        for i in 0..AT_ONCE {
-            out[i] += bias[i];
-        }
-    }
-    out.iter_mut().zip(bias).for_each(|(out, b)| *out += b);
-}
-
-/// `x += out + bias`
-fn add_residual(x: Option<&mut [f32]>, out: &[f32], bias: &[f32]) {
-    let x = x.expect("the residual stream was given");
-    let n = x.len().min(out.len()).min(bias.len());
-    let (xs, x) = x[..n].as_chunks_mut::<AT_ONCE>();
-    let (outs, out) = out[..n].as_chunks::<AT_ONCE>();
-    let (biases, bias) = bias[..n].as_chunks::<AT_ONCE>();
-    for ((x, out), bias) in xs.iter_mut().zip(outs).zip(biases) {
-        for i in 0..AT_ONCE {
-            x[i] += out[i] + bias[i];
-        }
-    }
-    for ((x, out), b) in x.iter_mut().zip(out).zip(bias) {
-        *x += out + b;
-    }
+/// What both have: columns behind that are padding.
+fn common<'a, 'b>(a: &'a mut [f32], b: &'b [f32]) -> (&'a mut [f32], &'b [f32]) {
+    let n = a.len().min(b.len());
+    (&mut a[..n], &b[..n])
 }
 
 /// Moves rows of `stride` numbers together so that `used` of each are left.

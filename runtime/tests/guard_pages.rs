@@ -147,7 +147,10 @@ fn vectors_stay_inside() {
                 [Activation::GeluNew, Activation::Gelu, Activation::Relu, Activation::Silu]
             {
                 kernels.activate(activation, &mut out);
+                kernels.activate_biased(activation, &mut out, &bias);
             }
+            kernels.add(&mut out, &bias);
+            kernels.add_residual(&mut out, &weight, &bias);
             kernels.softmax_unnormalized(&mut out);
         }
     });

@@ -310,9 +310,16 @@ fn vectors() {
                 for factor in [1.0, 5.0, 100.0] {
                     let mut y: Vec<f32> = x.iter().map(|x| x * factor).collect();
                     set.activate(activation, &mut y);
+                    out.extend(&y);
+                    set.activate_biased(activation, &mut y, b);
                     out.extend(y);
                 }
             }
+            let mut y = x.to_vec();
+            set.add(&mut y, b);
+            out.extend(&y);
+            set.add_residual(&mut y, w, b);
+            out.extend(y);
             for factor in [1.0, 30.0] {
                 let mut y: Vec<f32> = x.iter().map(|x| x * factor).collect();
                 out.push(set.softmax_unnormalized(&mut y));

@@ -263,6 +263,20 @@ fn rounded<S: Lanes>(s: S, x: S::F, inverse: f32) -> S::F {
     s.add(s.clamp(scaled, -127.0, 127.0), s.splat(ROUND_MAGIC))
 }
 
+/// `x += out + bias`
+#[inline(always)]
+pub(super) fn add_residual<S: Lanes>(s: S, x: &mut [f32], out: &[f32], bias: &[f32]) {
+    let (chunks, rest) = x.as_chunks_mut::<16>();
+    let (outs, out_rest) = out.as_chunks::<16>();
+    let (biases, bias_rest) = bias.as_chunks::<16>();
+    for ((x, out), bias) in chunks.iter_mut().zip(outs).zip(biases) {
+        s.store(s.add(s.load(x), s.add(s.load(out), s.load(bias))), x);
+    }
+    for ((x, out), bias) in rest.iter_mut().zip(out_rest).zip(bias_rest) {
+        *x += out + bias;
+    }
+}
+
 #[inline(always)]
 pub(super) fn layer_norm<S: Lanes>(
     s: S,
@@ -336,11 +350,29 @@ pointwise_functions! {
     Gelu = math::gelu;
     Relu = math::relu;
     Silu = math::silu;
+    Identity = identity;
 }
 
 #[inline(always)]
-pub(super) fn pointwise<S: Lanes, P: Pointwise>(s: S, _: P, x: &mut [f32]) {
+fn identity<S: Simd>(_: S, x: S::F) -> S::F {
+    x
+}
+
+/// `x = f(x + bias)`, or `f(x)` where there is no bias.
+#[inline(always)]
+pub(super) fn pointwise<S: Lanes, P: Pointwise>(s: S, _: P, x: &mut [f32], bias: &[f32]) {
     let (chunks, rest) = x.as_chunks_mut::<16>();
+    if !bias.is_empty() {
+        let (biases, bias_rest) = bias.as_chunks::<16>();
+        for (chunk, bias) in chunks.iter_mut().zip(biases) {
+            s.store(P::at(s, s.add(s.load(chunk), s.load(bias))), chunk);
+        }
+        if !rest.is_empty() {
+            let last = s.add(s.load(&padded(rest, 0.0)), s.load(&padded(bias_rest, 0.0)));
+            rest.copy_from_slice(&s.array(P::at(s, last))[..rest.len()]);
+        }
+        return;
+    }
     for chunk in chunks {
         s.store(P::at(s, s.load(chunk)), chunk);
     }

@@ -116,7 +116,8 @@ type MatmulQuant = unsafe fn(&QuantLhs<'_>, &[u8], &mut Columns<'_>);
 type MatmulFloat = unsafe fn(&FloatLhs<'_>, &[u8], &mut Columns<'_>);
 type Quantize = unsafe fn(&[f32], usize, &mut [i8], &mut [f32], &mut [i32]);
 type LayerNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
-type Pointwise = unsafe fn(&mut [f32]);
+type Pointwise = unsafe fn(&mut [f32], &[f32]);
+type AddResidual = unsafe fn(&mut [f32], &[f32], &[f32]);
 type ScoresFloat<T> = unsafe fn(&[f32], &[T], f32, &mut [f32]);
 type ScoresQ8 = unsafe fn(&[i8], &[f32], &[i8], &[f32], &mut [f32]);
 type Softmax = unsafe fn(&mut [f32], &[usize], &mut [f32]);
@@ -138,6 +139,8 @@ struct Table {
     gelu: Pointwise,
     relu: Pointwise,
     silu: Pointwise,
+    add: Pointwise,
+    add_residual: AddResidual,
     scores_f32: ScoresFloat<f32>,
     scores_f16: ScoresFloat<u16>,
     scores_q8: ScoresQ8,
@@ -270,14 +273,43 @@ impl Kernels {
 
     /// The MLP's pointwise function, in place.
     pub fn activate(&self, activation: Activation, x: &mut [f32]) {
+        self.activate_biased(activation, x, &[]);
+    }
+
+    /// `x = f(x + bias)` with the MLP's pointwise function, or `f(x)` where there is no bias.
+    ///
+    /// # Panics
+    /// If there is a bias and the lengths differ.
+    pub fn activate_biased(&self, activation: Activation, x: &mut [f32], bias: &[f32]) {
+        assert!(bias.is_empty() || bias.len() == x.len());
         let kernel = match activation {
             Activation::GeluNew => self.table.gelu_new,
             Activation::Gelu => self.table.gelu,
             Activation::Relu => self.table.relu,
             Activation::Silu => self.table.silu,
         };
-        // SAFETY: (1) `self` proves the CPU; (2) any length will do.
-        unsafe { kernel(x) }
+        // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+        unsafe { kernel(x, bias) }
+    }
+
+    /// `x += bias`
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add(&self, x: &mut [f32], bias: &[f32]) {
+        assert!(bias.len() == x.len());
+        // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+        unsafe { (self.table.add)(x, bias) }
+    }
+
+    /// `x += out + bias`
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add_residual(&self, x: &mut [f32], out: &[f32], bias: &[f32]) {
+        assert!(out.len() == x.len() && bias.len() == x.len());
+        // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
+        unsafe { (self.table.add_residual)(x, out, bias) }
     }
 
     /// `scores[slot] = query · key[slot] · scale` for every slot of `scores`, a multiple of 16.

@@ -18,10 +18,12 @@ pub(super) static TABLE: Table = Table {
     matmul_f16,
     quantize,
     layer_norm,
-    gelu_new: |x| activate(Activation::GeluNew, x),
-    gelu: |x| activate(Activation::Gelu, x),
-    relu: |x| activate(Activation::Relu, x),
-    silu: |x| activate(Activation::Silu, x),
+    gelu_new: |x, bias| activate(Activation::GeluNew, x, bias),
+    gelu: |x, bias| activate(Activation::Gelu, x, bias),
+    relu: |x, bias| activate(Activation::Relu, x, bias),
+    silu: |x, bias| activate(Activation::Silu, x, bias),
+    add,
+    add_residual,
     scores_f32: |query, keys, scale, scores| scores_float(query, keys, |k| k, scale, scores),
     scores_f16: |query, keys, scale, scores| scores_float(query, keys, f16_to_f32, scale, scores),
     scores_q8,
@@ -172,7 +174,16 @@ fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]
     }
 }
 
-fn activate(activation: Activation, x: &mut [f32]) {
+fn add(x: &mut [f32], bias: &[f32]) {
+    x.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+}
+
+fn add_residual(x: &mut [f32], out: &[f32], bias: &[f32]) {
+    x.iter_mut().zip(out).zip(bias).for_each(|((x, out), b)| *x += out + b);
+}
+
+fn activate(activation: Activation, x: &mut [f32], bias: &[f32]) {
+    add(x, bias);
     let f = match activation {
         Activation::GeluNew => math::gelu_new::<One>,
         Activation::Gelu => math::gelu::<One>,

@@ -204,9 +204,14 @@ fn float_products(kernels: &Kernels, encoding: Encoding) -> u64 {
 fn pointwise(kernels: &Kernels) -> u64 {
     let (mut hash, mut n) = (Hash::new(), Numbers(5));
     let x: [f32; LEN] = n.floats::<LEN>().map(|x| 5.0 * x);
+    let bias: [f32; LEN] = n.floats();
     for activation in [Activation::GeluNew, Activation::Gelu, Activation::Relu, Activation::Silu] {
         let mut x = x;
         kernels.activate(activation, &mut x);
+        hash.floats(&x);
+        kernels.activate_biased(activation, &mut x, &bias);
+        kernels.add(&mut x, &bias);
+        kernels.add_residual(&mut x, &bias, &bias);
         hash.floats(&x);
     }
     let mut x = x;

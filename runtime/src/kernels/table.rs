@@ -18,6 +18,8 @@ macro_rules! kernel_table {
             gelu,
             relu,
             silu,
+            add,
+            add_residual,
             scores_f32,
             scores_f16,
             scores_q8,
@@ -71,23 +73,33 @@ macro_rules! kernel_table {
         }
 
         #[target_feature(enable = $features)]
-        fn gelu_new(x: &mut [f32]) {
-            generic::pointwise($token, generic::GeluNew, x);
+        fn gelu_new(x: &mut [f32], bias: &[f32]) {
+            generic::pointwise($token, generic::GeluNew, x, bias);
         }
 
         #[target_feature(enable = $features)]
-        fn gelu(x: &mut [f32]) {
-            generic::pointwise($token, generic::Gelu, x);
+        fn gelu(x: &mut [f32], bias: &[f32]) {
+            generic::pointwise($token, generic::Gelu, x, bias);
         }
 
         #[target_feature(enable = $features)]
-        fn relu(x: &mut [f32]) {
-            generic::pointwise($token, generic::Relu, x);
+        fn relu(x: &mut [f32], bias: &[f32]) {
+            generic::pointwise($token, generic::Relu, x, bias);
         }
 
         #[target_feature(enable = $features)]
-        fn silu(x: &mut [f32]) {
-            generic::pointwise($token, generic::Silu, x);
+        fn silu(x: &mut [f32], bias: &[f32]) {
+            generic::pointwise($token, generic::Silu, x, bias);
+        }
+
+        #[target_feature(enable = $features)]
+        fn add(x: &mut [f32], bias: &[f32]) {
+            generic::pointwise($token, generic::Identity, x, bias);
+        }
+
+        #[target_feature(enable = $features)]
+        fn add_residual(x: &mut [f32], out: &[f32], bias: &[f32]) {
+            generic::add_residual($token, x, out, bias);
         }
 
         #[target_feature(enable = $features)]
