@@ -2,7 +2,7 @@
 
 use super::Step;
 use super::dense::Linear;
-use super::divergence::divergence;
+use super::divergence::{Sum, parts};
 use super::forward::{Block, Network, Norm};
 
 /// A matrix's number: 0 is `wte` with the head, then four for each block, in the order of the file.
@@ -61,17 +61,21 @@ impl Trials {
         stored: Option<&Linear>,
         step: Step<'_, E>,
     ) -> Result<Vec<(usize, f64)>, E> {
-        let n = network.width();
-        let reference = network.norm(ln_f, &self.reference);
-        let mut found = Vec::new();
-        for (number, stream) in &self.streams {
-            let hidden = network.norm(ln_f, stream);
-            let own = if *number == 0 { stored.unwrap_or(head) } else { head };
-            let all = 0..hidden.len() / n;
-            let loss = divergence(&network.kernels, (&reference, head), (&hidden, own), all).kl;
-            found.push((*number, loss));
-            step()?;
+        let (n, kernels) = (network.width(), &network.kernels);
+        let mut sums = vec![Sum::default(); self.streams.len()];
+        // The checkpoint's logits are made once for all.
+        for part in parts(0..self.reference.len() / n) {
+            let part = part.start * n..part.end * n;
+            let logits = |head: &Linear, stream: &[f32]| {
+                head.apply(kernels, &network.norm(ln_f, &stream[part.clone()]))
+            };
+            let p = logits(head, &self.reference);
+            for ((number, stream), sum) in self.streams.iter().zip(&mut sums) {
+                let own = if *number == 0 { stored.unwrap_or(head) } else { head };
+                sum.add(kernels, &p, &logits(own, stream), head.rows);
+                step()?;
+            }
         }
-        Ok(found)
+        Ok(self.streams.iter().zip(sums).map(|((i, _), sum)| (*i, sum.mean().kl)).collect())
     }
 }
