@@ -8,10 +8,7 @@ use pocketgpt_runtime::format::{Encoding, Role, TensorEntry};
 use pocketgpt_runtime::quant::tile::{self, ROWS, record_len};
 
 use crate::allocate::Encodings;
-use crate::calibrate::text::Windows;
-use crate::calibrate::{
-    Block, Calibration, Divergence, Fitted, Linear, Moments, Norm, Step, fit, rounded,
-};
+use crate::calibrate::{Block, Calibration, Divergence, Fitted, Linear, Moments, Norm, Step, fit};
 use crate::convert::dtype_of;
 use crate::error::ConvertError;
 use crate::gpt2_names::{NamedTensors, is_transposed};
@@ -109,90 +106,6 @@ impl Reader<'_> {
     }
 }
 
-/// What reading the checkpoint once has told.
-pub(crate) struct Survey {
-    calibration: Calibration,
-    wte: Linear,
-    wpe: Vec<f32>,
-    ln_f: Norm,
-    head_moments: Moments,
-    /// What `wte` alone costs in each encoding that was tried, then each matrix of the blocks.
-    pub(crate) divergences: Vec<f64>,
-}
-
-impl Survey {
-    /// Reads the checkpoint once, and tries each matrix in the encodings `tried`.
-    pub(crate) fn new(
-        reader: &mut Reader<'_>,
-        text: Windows,
-        tried: &'static [Encoding],
-        progress: &mut dyn Progress,
-    ) -> Result<Self, ConvertError> {
-        let config = reader.config;
-        let wte = reader.linear(Role::Wte, None, 0)?;
-        let wpe = reader.numbers(Role::Wpe, 0)?;
-        let ln_f = reader.norm(Role::LnFWeight, Role::LnFBias, 0)?;
-        let mut calibration = Calibration::new(config, text);
-        calibration.embed(&wte, &wte, &wpe, &wpe);
-        let try_matrices = !tried.is_empty();
-        let mut variants = match try_matrices {
-            false => None,
-            true => {
-                // What the head will get is not known yet: each weight is rounded for itself.
-                let moments = Moments::new(wte.cols, 0);
-                let rounded = each_rounded(&wte, tried, &moments, progress)?;
-                Some(calibration.variants(tried, &rounded, &wpe))
-            }
-        };
-        for layer in 0..config.n_layer as usize {
-            progress.tensor(&format!("reading h.{layer}"));
-            let block = reader.block(layer)?;
-            let step = &mut || cancelled(progress);
-            let moments = calibration.survey(layer, &block, try_matrices, step)?;
-            if let (Some(variants), Some(moments)) = (&mut variants, &moments) {
-                variants.block(&calibration.network, layer, &block, moments, step)?;
-            }
-            progress.advance(reader.block_bytes(layer));
-        }
-        progress.tensor("lm_head");
-        let head_moments = calibration.head_moments(&ln_f, false);
-        let divergences = match variants {
-            None => vec![],
-            Some(variants) => {
-                let head = match config.tied_head {
-                    true => wte.clone(),
-                    false => reader.linear(Role::LmHead, None, 0)?,
-                };
-                let rounded = each_rounded(&head, tried, &head_moments, progress)?;
-                let step = &mut || cancelled(progress);
-                variants.divergences(&calibration.network, &ln_f, &head, &rounded, step)?
-            }
-        };
-        Ok(Self { calibration, wte, wpe, ln_f, head_moments, divergences })
-    }
-
-    /// Fits `wte`, and begins.
-    pub(crate) fn begin(
-        self,
-        encodings: Encodings,
-        wpe_encoding: Encoding,
-        progress: &dyn Progress,
-    ) -> Result<Calibrated, ConvertError> {
-        let Self { mut calibration, wte, wpe, ln_f, head_moments, .. } = self;
-        let encoding = encodings.of(Role::Wte, 0);
-        let step = &mut || cancelled(progress);
-        let fitted = fit_or_keep(&wte, encoding, &head_moments, step)?;
-        let stored_wpe: Vec<f32> = match wpe_encoding {
-            Encoding::F16 => wpe.iter().map(|x| half::f16::from_f32(*x).to_f32()).collect(),
-            _ => wpe.clone(),
-        };
-        calibration.embed(&wte, &fitted.linear, &wpe, &stored_wpe);
-        let ready = HashMap::from([((Role::Wte, NO_LAYER), (fitted.records, fitted.loss))]);
-        let stored_head = fitted.linear;
-        Ok(Calibrated { calibration, encodings, head: wte, ln_f, stored_head, ready })
-    }
-}
-
 /// Fitted tensors, and what it takes to fit the next ones.
 pub(crate) struct Calibrated {
     calibration: Calibration,
@@ -207,6 +120,18 @@ pub(crate) struct Calibrated {
 }
 
 impl Calibrated {
+    /// Begins behind `wte`, which is fitted.
+    pub(crate) fn new(
+        calibration: Calibration,
+        encodings: Encodings,
+        wte: Linear,
+        ln_f: Norm,
+        fitted: Fitted,
+    ) -> Self {
+        let ready = HashMap::from([((Role::Wte, NO_LAYER), (fitted.records, fitted.loss))]);
+        Self { calibration, encodings, head: wte, ln_f, stored_head: fitted.linear, ready }
+    }
+
     /// The bytes of a tensor that is not as in the checkpoint; tensors are asked for in the
     /// order of the file.
     pub(crate) fn tensor(
@@ -264,24 +189,12 @@ impl Calibrated {
     }
 }
 
-fn cancelled(progress: &dyn Progress) -> Result<(), ConvertError> {
+pub(crate) fn cancelled(progress: &dyn Progress) -> Result<(), ConvertError> {
     if progress.is_cancelled() { Err(ConvertError::Cancelled) } else { Ok(()) }
 }
 
-/// A matrix in each of some encodings.
-fn each_rounded(
-    linear: &Linear,
-    tried: &[Encoding],
-    moments: &Moments,
-    progress: &dyn Progress,
-) -> Result<Vec<Linear>, ConvertError> {
-    let each =
-        |encoding: &Encoding| rounded(linear, *encoding, moments, &mut || cancelled(progress));
-    tried.iter().map(each).collect()
-}
-
 /// Fits a matrix; one that stays float is only stored.
-fn fit_or_keep(
+pub(crate) fn fit_or_keep(
     source: &Linear,
     encoding: Encoding,
     moments: &Moments,

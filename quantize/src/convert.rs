@@ -13,9 +13,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::allocate::{Encodings, LADDER, TRIED, Target, allocate};
+use crate::allocate::{self, Encodings, LADDER, Target};
 use crate::calibrate::text::{self, Windows};
-use crate::calibrated::{Calibrated, Reader, Survey};
+use crate::calibrated::{Calibrated, Reader};
 use crate::error::ConvertError;
 use crate::gpt2_names::{self, NamedTensors, is_transposed};
 use crate::hf_config;
@@ -24,6 +24,7 @@ use crate::pack::{BlockScratch, Loss, encode_block, encode_numbers};
 use crate::progress::Progress;
 use crate::report::{self, DivergenceReport, Recipe, Report, SourceReport, TensorReport};
 use crate::source::{Checkpoint, SourceDtype, SourceTensor, checkpoint_folder, read_sample};
+use crate::survey::Survey;
 use crate::tokenizer::{self, TokenizerSection};
 use crate::verify;
 use crate::writer::{self, Writer};
@@ -212,14 +213,16 @@ fn convert_here(
         None => progress.start(all_bytes),
         Some(text) => {
             let smallest = lay_out(&Encodings::uniform(LADDER[0], LADDER[0], n_layer))?;
-            let tried = if options.target.is_some() { TRIED } else { &[] };
+            let file_len = smallest.file_len();
+            let room = |target| allocate::room(&hf.config, target, file_len);
+            let room = options.target.map(room).transpose()?;
             let mut reader =
                 Reader { checkpoint: &mut checkpoint, named: &named, config: hf.config };
             let blocks: u64 = (0..n_layer as usize).map(|l| reader.block_bytes(l)).sum();
             progress.start(all_bytes + blocks);
-            let survey = Survey::new(&mut reader, text, tried, progress)?;
-            if let Some(target) = options.target {
-                encodings = allocate(&hf.config, &survey.divergences, target, smallest.file_len())?;
+            let mut survey = Survey::new(&mut reader, text, room.is_some(), progress)?;
+            if let Some(room) = room {
+                encodings = survey.choose(&mut reader, room, progress)?;
             }
             calibrated = Some(survey.begin(encodings.clone(), wpe, progress)?);
         }

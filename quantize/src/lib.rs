@@ -15,7 +15,7 @@
 //! |---|---|
 //! | [`convert()`] | reads, encodes and writes tensor by tensor |
 //! | [`source`], [`hf_config`], [`gpt2_names`], [`tokenizer`], [`numbers`] | the checkpoint |
-//! | `calibrate`, `calibrated`, `allocate` | weights fitted to a text, sizes to order |
+//! | `survey`, `calibrate`, `calibrated`, `allocate` | weights fitted to a text, sizes to order |
 //! | [`compare()`] | what a file lost, layer by layer |
 //! | [`group`], [`int8`], [`low_bits`], [`pack`] | sixteen rows of f32 to a record |
 //! | [`writer`], [`verify`], [`report`] | the file |
@@ -45,6 +45,7 @@ pub mod pack;
 mod progress;
 pub mod report;
 pub mod source;
+mod survey;
 pub mod synth;
 pub mod synth_tokenizer;
 pub mod tokenizer;

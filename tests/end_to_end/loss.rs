@@ -55,7 +55,8 @@ fn perplexity_stays_within_its_bounds() {
         (Encoding::F32, Method::Rtn, KvType::F32, 0.0001),
         (Encoding::Q8, Method::Rtn, KvType::Q8, 0.001),
         (Encoding::Q4, Method::Rtn, KvType::Q8, 0.02),
-        (Encoding::Q4, gptq, KvType::Q8, 0.008),
+        (Encoding::Q4, gptq.clone(), KvType::Q8, 0.008),
+        (Encoding::Q3, gptq, KvType::Q8, 0.03),
     ] {
         let options = ConvertOptions { to, method, ..ConvertOptions::default() };
         let file = Converted::with(&bundled(), &options);

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::dense::Linear;
 use crate::report::ln;
 
-/// Positions whose logits are made together.
+/// As many as go through a head together.
 const POSITIONS: usize = 32;
 
 /// Mean over positions.
@@ -28,25 +28,45 @@ pub(crate) fn divergence(
     (hidden, head): (&[f32], &Linear),
     rows: Range<usize>,
 ) -> Divergence {
-    let (n, vocab) = (head.cols, head.rows);
-    let mut sum = Divergence::default();
-    for first in rows.clone().step_by(POSITIONS) {
-        let part = first * n..rows.end.min(first + POSITIONS) * n;
+    let n = head.cols;
+    let mut sum = Sum::default();
+    for part in parts(rows) {
+        let part = part.start * n..part.end * n;
         let p = reference_head.apply(kernels, &reference[part.clone()]);
-        let q = head.apply(kernels, &hidden[part]);
+        sum.add(kernels, &p, &head.apply(kernels, &hidden[part]), head.rows);
+    }
+    sum.mean()
+}
+
+/// Positions whose logits are made together.
+pub(crate) fn parts(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    rows.clone().step_by(POSITIONS).map(move |first| first..rows.end.min(first + POSITIONS))
+}
+
+/// Over positions so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sum(Divergence);
+
+impl Sum {
+    /// Adds the positions of some logits, `[positions][vocab]`.
+    pub(crate) fn add(&mut self, kernels: &Kernels, p: &[f32], q: &[f32], vocab: usize) {
         let each: Vec<(f64, bool)> = p
             .par_chunks_exact(vocab)
             .zip(q.par_chunks_exact(vocab))
             .map(|(p, q)| one(kernels, p, q))
             .collect();
         for (kl, same) in each {
-            sum.kl += kl;
-            sum.top1 += f64::from(u8::from(same));
-            sum.positions += 1;
+            self.0.kl += kl;
+            self.0.top1 += f64::from(u8::from(same));
+            self.0.positions += 1;
         }
     }
-    let count = sum.positions.max(1) as f64;
-    Divergence { kl: sum.kl / count, top1: sum.top1 / count, ..sum }
+
+    pub(crate) fn mean(self) -> Divergence {
+        let Self(sum) = self;
+        let count = sum.positions.max(1) as f64;
+        Divergence { kl: sum.kl / count, top1: sum.top1 / count, ..sum }
+    }
 }
 
 fn one(kernels: &Kernels, p: &[f32], q: &[f32]) -> (f64, bool) {

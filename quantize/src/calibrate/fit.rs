@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::Step;
 use super::dense::Linear;
-use super::factor::Factor;
+use super::factor::{Factor, Feedback};
 use super::moments::Moments;
 use super::rounding;
 use crate::pack::Loss;
@@ -35,10 +35,38 @@ pub(crate) fn fit<E>(
     moments: &Moments,
     step: Step<'_, E>,
 ) -> Result<Fitted, E> {
+    let factor = factor(moments);
+    fit_with(source, encoding, moments, (&factor, &factor.feedback()), step)
+}
+
+/// The same in several encodings.
+pub(crate) fn fit_each<E>(
+    source: &Linear,
+    encodings: &[Encoding],
+    moments: &Moments,
+    step: Step<'_, E>,
+) -> Result<Vec<Fitted>, E> {
+    let factor = factor(moments);
+    let feedback = factor.feedback();
+    let one = |encoding: &Encoding| {
+        fit_with(source, *encoding, moments, (&factor, &feedback), &mut *step)
+    };
+    encodings.iter().map(one).collect()
+}
+
+fn factor(moments: &Moments) -> Factor {
+    Factor::new(&moments.covariance(), moments.inputs, moments.stride, DAMP)
+}
+
+fn fit_with<E>(
+    source: &Linear,
+    encoding: Encoding,
+    moments: &Moments,
+    (factor, feedback): (&Factor, &Feedback),
+    step: Step<'_, E>,
+) -> Result<Fitted, E> {
     let (n, stride) = (source.cols, moments.stride);
     let moved = moments.outputs > 0;
-    let factor = Factor::new(&moments.covariance(), n, stride, DAMP);
-    let feedback = factor.feedback();
     let (tokens, mean) = (moments.tokens.max(1) as f64, moments.mean());
     let mean_y: Vec<f64> = moments.y.iter().map(|y| y / tokens).collect();
     let len = record_len(encoding, n);
@@ -59,7 +87,7 @@ pub(crate) fn fit<E>(
                 (0..ROWS).for_each(|lane| weights[lane] += change[lane] as f32);
             }
         }
-        rounding::encode(encoding, &weights, &feedback, record);
+        rounding::encode(encoding, &weights, feedback, record);
     };
     for (part, records) in records.chunks_mut(BLOCKS * len).enumerate() {
         let blocks = records.par_chunks_exact_mut(len).enumerate();

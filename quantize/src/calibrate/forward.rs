@@ -32,6 +32,18 @@ pub(crate) struct Block {
     pub(crate) mlp_c_proj: Linear,
 }
 
+impl Block {
+    /// One of the four matrices, in the order of the file.
+    pub(crate) fn matrix(&mut self, place: usize) -> &mut Linear {
+        match place {
+            0 => &mut self.c_attn,
+            1 => &mut self.attn_c_proj,
+            2 => &mut self.c_fc,
+            _ => &mut self.mlp_c_proj,
+        }
+    }
+}
+
 /// What computing takes besides weights.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Network {

@@ -24,16 +24,16 @@ use pocketgpt_runtime::kernels::Kernels;
 
 pub(crate) use dense::Linear;
 pub(crate) use divergence::{Divergence, divergence};
-pub(crate) use fit::{Fitted, fit, loss};
+pub(crate) use fit::{Fitted, fit, fit_each, loss};
 pub(crate) use forward::add;
 use forward::subtract;
 pub(crate) use forward::{Block, Network, Norm};
 pub(crate) use moments::Moments;
-pub(crate) use sensitivity::{Variants, rounded};
+pub(crate) use sensitivity::{Trials, number};
 use text::{Chunk, Windows};
 
 /// Tokens on which single matrices are tried.
-const VARIANT_TOKENS: usize = 2048;
+const TRIAL_TOKENS: usize = 2048;
 
 /// Parts of work, between which it can be stopped.
 pub(crate) type Step<'a, E> = &'a mut dyn FnMut() -> Result<(), E>;
@@ -59,6 +59,11 @@ impl Calibration {
         Self { network, text, chunks, reference: vec![], stored: vec![] }
     }
 
+    /// Begins the checkpoint's stream alone.
+    pub(crate) fn embed_reference(&mut self, reference: &Linear, wpe: &[f32]) {
+        self.reference = self.network.embed(reference, wpe, &self.text.tokens, &self.text.windows);
+    }
+
     /// Begins both streams.
     pub(crate) fn embed(
         &mut self,
@@ -67,8 +72,8 @@ impl Calibration {
         wpe: &[f32],
         stored_wpe: &[f32],
     ) {
+        self.embed_reference(reference, wpe);
         let (tokens, windows) = (&self.text.tokens, &self.text.windows);
-        self.reference = self.network.embed(reference, wpe, tokens, windows);
         self.stored = self.network.embed(stored, stored_wpe, tokens, windows);
     }
 
@@ -96,28 +101,26 @@ impl Calibration {
         Ok(moments)
     }
 
-    /// Copies of the stream in its first windows, to try single matrices on; `stored_wte` is `wte` in
-    /// each of the encodings that are tried.
-    pub(crate) fn variants(
-        &self,
-        tried: &'static [Encoding],
-        stored_wte: &[Linear],
-        wpe: &[f32],
-    ) -> Variants {
+    /// The stream in its first windows, to try single matrices on; `stored` is the `wte` that is tried, if
+    /// one is.
+    pub(crate) fn trials(&self, wte: &Linear, stored: Option<&Linear>, wpe: &[f32]) -> Trials {
         let mut count = 0;
         let mut tokens = 0;
         for window in &self.text.windows {
-            if count > 0 && tokens + window.len() > VARIANT_TOKENS {
+            if count > 0 && tokens + window.len() > TRIAL_TOKENS {
                 break;
             }
             (count, tokens) = (count + 1, tokens + window.len());
         }
         let windows = &self.text.windows[..count];
         let lengths = windows.iter().map(|w| w.len()).collect();
-        let n = self.network.width();
         let embed = |wte| self.network.embed(wte, wpe, &self.text.tokens[..tokens], windows);
-        let stored = stored_wte.iter().map(embed).collect();
-        Variants::new(tried, self.reference[..tokens * n].to_vec(), stored, lengths)
+        Trials::new(lengths, embed(wte), stored.map(embed))
+    }
+
+    /// Gives back the memory of the checkpoint's stream.
+    pub(crate) fn drop_reference(&mut self) {
+        self.reference = vec![];
     }
 
     /// Second moments of what the head gets: of the checkpoint's stream, or of the file's.

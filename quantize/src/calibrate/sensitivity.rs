@@ -1,102 +1,81 @@
 //! What each matrix alone would cost in fewer bits.
 
-use pocketgpt_runtime::format::Encoding;
-
+use super::Step;
 use super::dense::Linear;
-use super::divergence::divergence;
+use super::divergence::{Sum, parts};
 use super::forward::{Block, Network, Norm};
-use super::moments::Moments;
-use super::{Step, fit};
 
-/// Copies of the first windows of the stream, in each of which one matrix has one of the encodings
-/// that are tried.
-pub(crate) struct Variants {
-    tried: &'static [Encoding],
-    lengths: Vec<usize>,
-    reference: Vec<f32>,
-    /// For each encoding that of `wte` first, then those of four matrices per block in the order of
-    /// the file.
-    streams: Vec<Vec<f32>>,
+/// A matrix's number: 0 is `wte` with the head, then four for each block, in the order of the file.
+pub(crate) fn number(layer: usize, place: usize) -> usize {
+    1 + 4 * layer + place
 }
 
-impl Variants {
-    /// `stored` begins with `wte` in each of the encodings that are tried.
-    pub(crate) fn new(
-        tried: &'static [Encoding],
-        reference: Vec<f32>,
-        stored: Vec<Vec<f32>>,
-        lengths: Vec<usize>,
-    ) -> Self {
-        Self { tried, lengths, reference, streams: stored }
+/// Copies of the first windows of the checkpoint's stream, in each of which one matrix is as it would
+/// be stored.
+pub(crate) struct Trials {
+    lengths: Vec<usize>,
+    reference: Vec<f32>,
+    /// With the matrix's number, in rising order.
+    streams: Vec<(usize, Vec<f32>)>,
+}
+
+impl Trials {
+    /// Windows of these lengths; `stored` is the stream behind the `wte` that is tried, if one is.
+    pub(crate) fn new(lengths: Vec<usize>, reference: Vec<f32>, stored: Option<Vec<f32>>) -> Self {
+        Self { lengths, reference, streams: stored.map(|stream| (0, stream)).into_iter().collect() }
     }
 
-    /// Leads all copies through a block, and begins those of its own matrices.
+    /// Leads all copies through a block, and begins those of its own matrices: `stored` gives what is
+    /// tried in a place of the block, if anything is.
     pub(crate) fn block<E>(
         &mut self,
         network: &Network,
         layer: usize,
-        block: &Block,
-        moments: &[Moments; 4],
-        step: &mut dyn FnMut() -> Result<(), E>,
+        block: &mut Block,
+        stored: &mut dyn FnMut(usize) -> Option<Linear>,
+        step: Step<'_, E>,
     ) -> Result<(), E> {
-        for stream in &mut self.streams {
+        for (_, stream) in &mut self.streams {
             network.block(layer, block, stream, &self.lengths);
             step()?;
         }
-        let mut changed = block.clone();
-        for (place, moments) in moments.iter().enumerate() {
-            let own = matrix(&mut changed, place).clone();
-            for encoding in self.tried {
-                *matrix(&mut changed, place) = rounded(&own, *encoding, moments, step)?;
-                let mut stream = self.reference.clone();
-                network.block(layer, &changed, &mut stream, &self.lengths);
-                self.streams.push(stream);
-                step()?;
-            }
-            *matrix(&mut changed, place) = own;
+        for place in 0..4 {
+            let Some(mut tried) = stored(place) else { continue };
+            std::mem::swap(block.matrix(place), &mut tried);
+            let mut stream = self.reference.clone();
+            network.block(layer, block, &mut stream, &self.lengths);
+            *block.matrix(place) = tried;
+            self.streams.push((number(layer, place), stream));
+            step()?;
         }
         network.block(layer, block, &mut self.reference, &self.lengths);
         Ok(())
     }
 
-    /// Mean divergences, in the order of the streams; `stored` is the head in each encoding.
+    /// The mean divergence of each matrix that was tried; `stored` is the head that is tried with `wte`.
     pub(crate) fn divergences<E>(
         self,
         network: &Network,
         ln_f: &Norm,
         head: &Linear,
-        stored: &[Linear],
-        step: &mut dyn FnMut() -> Result<(), E>,
-    ) -> Result<Vec<f64>, E> {
-        let n = network.width();
-        let reference = network.norm(ln_f, &self.reference);
-        let mut found = Vec::new();
-        for (i, stream) in self.streams.iter().enumerate() {
-            let hidden = network.norm(ln_f, stream);
-            let own = stored.get(i).unwrap_or(head);
-            let all = 0..hidden.len() / n;
-            found.push(divergence(&network.kernels, (&reference, head), (&hidden, own), all).kl);
-            step()?;
+        stored: Option<&Linear>,
+        step: Step<'_, E>,
+    ) -> Result<Vec<(usize, f64)>, E> {
+        let (n, kernels) = (network.width(), &network.kernels);
+        let mut sums = vec![Sum::default(); self.streams.len()];
+        // The checkpoint's logits are made once for all.
+        for part in parts(0..self.reference.len() / n) {
+            let part = part.start * n..part.end * n;
+            let logits = |head: &Linear, stream: &[f32]| {
+                head.apply(kernels, &network.norm(ln_f, &stream[part.clone()]))
+            };
+            let p = logits(head, &self.reference);
+            for ((number, stream), sum) in self.streams.iter().zip(&mut sums) {
+                let own = if *number == 0 { stored.unwrap_or(head) } else { head };
+                sum.add(kernels, &p, &logits(own, stream), head.rows);
+                step()?;
+            }
         }
-        Ok(found)
+        Ok(self.streams.iter().zip(sums).map(|((i, _), sum)| (*i, sum.mean().kl)).collect())
     }
-}
-
-fn matrix(block: &mut Block, place: usize) -> &mut Linear {
-    match place {
-        0 => &mut block.c_attn,
-        1 => &mut block.attn_c_proj,
-        2 => &mut block.c_fc,
-        _ => &mut block.mlp_c_proj,
-    }
-}
-
-/// The matrix in an encoding.
-pub(crate) fn rounded<E>(
-    linear: &Linear,
-    encoding: Encoding,
-    moments: &Moments,
-    step: Step<'_, E>,
-) -> Result<Linear, E> {
-    Ok(fit(linear, encoding, moments, step)?.linear)
 }
