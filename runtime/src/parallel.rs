@@ -97,11 +97,17 @@ mod tests {
 
     #[test]
     fn every_part_is_worked_on_once() {
-        for n in 0..MAX_THREADS {
+        for n in 0..=MAX_THREADS {
             let mut seen = [0u8; MAX_THREADS];
             scatter(&Serial, seen[..n].iter_mut(), |part| *part += 1);
             assert!(seen[..n].iter().all(|&s| s == 1) && seen[n..].iter().all(|&s| s == 0));
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "more than")]
+    fn too_many_parts_are_refused() {
+        scatter(&Serial, [(); MAX_THREADS + 1].into_iter(), |()| {});
     }
 
     #[test]

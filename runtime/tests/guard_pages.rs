@@ -93,15 +93,25 @@ fn float(i: usize) -> f32 {
     (i as u32).wrapping_mul(2_654_435_761) as f32 / 4e9 - 0.5
 }
 
-const LENGTHS: [usize; 14] = [1, 2, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 257];
+const LENGTHS: [usize; 15] = [1, 2, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 257, 512];
 
 #[test]
 fn matrix_products_stay_inside() {
     everywhere(|kernels, side| {
         for cols in LENGTHS {
-            for (m, blocks) in
-                [(1, 1), (1, 5), (2, 2), (3, 1), (4, 3), (5, 1), (7, 2), (8, 1), (9, 1), (17, 1)]
-            {
+            for (m, blocks) in [
+                (1, 1),
+                (1, 5),
+                (2, 2),
+                (3, 1),
+                (4, 3),
+                (5, 1),
+                (7, 2),
+                (8, 1),
+                (9, 2),
+                (13, 3),
+                (17, 1),
+            ] {
                 matrix_product(kernels, side, cols, m, blocks);
             }
         }
@@ -152,6 +162,8 @@ fn vectors_stay_inside() {
             kernels.add(&mut out, &bias);
             kernels.add_residual(&mut out, &weight, &bias);
             kernels.softmax_unnormalized(&mut out);
+            let mut rows = Guarded::new(side, 9 * len, float);
+            kernels.softmax_rows(&mut rows, &[len; 9], &mut [0.0; 9]);
         }
     });
 }

@@ -147,15 +147,31 @@ const ENCODINGS: [Encoding; 5] =
 #[test]
 fn matrix_products() {
     let mut n = Numbers(1);
-    let shapes = [(1, 33), (2, 33), (1, 32), (1, 1), (3, 96), (1, 100), (2, 257), (2, 800)];
+    let shapes = [
+        (1, 33),
+        (2, 33),
+        (1, 32),
+        (1, 1),
+        (3, 96),
+        (1, 100),
+        (2, 257),
+        (2, 800),
+        (3, 1600),
+        (50, 800),
+    ];
     for &(blocks, cols) in cases(&shapes, 1) {
         for encoding in ENCODINGS {
             let records = random_records(&mut n, encoding, blocks, cols);
             let lines = aligned(&records);
             let records = &bytemuck::cast_slice(&lines)[..records.len()];
-            // Wide rows are taken in pieces, many tokens in parts.
-            let ms: &[usize] =
-                if cols < 800 { &[5, 1, 2, 3, 4, 6, 7, 8, 9, 13, 17] } else { &[6, 10, 53, 71] };
+            // Wide rows are taken in pieces, many rows and many tokens in parts.
+            let ms: &[usize] = if cols < 800 {
+                &[5, 1, 2, 3, 4, 6, 7, 8, 9, 13, 17]
+            } else if blocks < 3 {
+                &[6, 10, 53, 71]
+            } else {
+                &[2, 6, 13]
+            };
             for &m in cases(ms, 1) {
                 let x = n.floats(m * cols);
                 let spec = matmul(specification(), &x, m, encoding, records);
@@ -232,7 +248,8 @@ fn extreme_integers_stay_exact() {
     }
 }
 
-/// Whether weights are asked for ahead does not change a product, on any CPU.
+/// Whether weights are asked for ahead does not change a product of one or of several tokens, on any
+/// CPU.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn asking_ahead_changes_nothing() {
@@ -240,15 +257,17 @@ fn asking_ahead_changes_nothing() {
     let mut n = Numbers(6);
     for &cols in cases(&[32, 257, 1100, 4200], 1) {
         for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
-            let records = random_records(&mut n, encoding, 2, cols);
+            let records = random_records(&mut n, encoding, 3, cols);
             let lines = aligned(&records);
             let records = &bytemuck::cast_slice(&lines)[..records.len()];
-            let x = n.floats(cols);
-            let spec = matmul(specification(), &x, 1, encoding, records);
-            for set in sets() {
-                for needed in [true, false] {
-                    DECIDED.set(Some(needed));
-                    assert_same_bits(set.isa(), &matmul(set, &x, 1, encoding, records), &spec);
+            for &m in cases(&[1, 2, 7, 13], 1) {
+                let x = n.floats(m * cols);
+                let spec = matmul(specification(), &x, m, encoding, records);
+                for set in sets() {
+                    for needed in [true, false] {
+                        DECIDED.set(Some(needed));
+                        assert_same_bits(set.isa(), &matmul(set, &x, m, encoding, records), &spec);
+                    }
                 }
             }
         }
@@ -260,13 +279,20 @@ fn asking_ahead_changes_nothing() {
 fn quantization() {
     let mut n = Numbers(2);
     for &group in cases(&[32, 64, 16, 80], 1) {
-        for &len in cases(&[33, 15, 1, 16, 17, 31, 32, 63, 64, 65, 100, 256], 2) {
-            let mut x = n.floats(len);
-            for case in 0..4 {
+        for &len in cases(&[33, 15, 1, 16, 17, 31, 32, 63, 64, 65, 100, 256, 512, 545, 1056], 2) {
+            let numbers = n.floats(len);
+            for case in 0..8 {
+                let mut x = numbers.clone();
+                let first = &mut x[..len.min(group)];
                 match case {
                     1 => x.fill(0.0),
                     2 => x[0] = f32::NAN,
                     3 => x[len / 2] = f32::INFINITY,
+                    4 => x[len - 1] = f32::NEG_INFINITY,
+                    // Below what a scale is made of, at it, and subnormal.
+                    5 => first.iter_mut().for_each(|x| *x = x.signum() * 9e-31),
+                    6 => first.iter_mut().for_each(|x| *x = x.signum() * scalar::TINY),
+                    7 => first.iter_mut().for_each(|x| *x = x.signum() * 1e-40),
                     _ => {}
                 }
                 let run = |set: Kernels| {
@@ -378,6 +404,12 @@ fn attention() {
                     let mut rows: Vec<f32> =
                         scores.iter().cycle().copied().take(19 * scores.len()).collect();
                     let lens: Vec<usize> = (0..19).map(|i| used.saturating_sub(i)).collect();
+                    let stride = scores.len();
+                    rows[..stride].fill(f32::NEG_INFINITY);
+                    rows[2 * stride - 1] = f32::NEG_INFINITY;
+                    rows[2 * stride] = f32::INFINITY;
+                    rows[3 * stride] = f32::NAN;
+                    rows[4 * stride..5 * stride].fill(f32::NAN);
                     let mut sums = [0.0; 19];
                     set.softmax_rows(&mut rows, &lens, &mut sums);
                     all.extend(rows);

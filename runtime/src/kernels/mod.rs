@@ -376,9 +376,7 @@ impl Kernels {
     /// `x = exp(x − max x)`, in place; returns the sum.
     pub fn softmax_unnormalized(&self, x: &mut [f32]) -> f32 {
         let mut sum = 0.0;
-        if !x.is_empty() {
-            self.softmax_rows(x, &[x.len()], core::slice::from_mut(&mut sum));
-        }
+        self.softmax_rows(x, &[x.len()], core::slice::from_mut(&mut sum));
         sum
     }
 
@@ -391,6 +389,10 @@ impl Kernels {
         let stride = x.len() / lens.len();
         assert!(x.len() == stride * lens.len() && sums.len() == lens.len());
         assert!(lens.iter().all(|&len| len <= stride));
+        if stride == 0 {
+            sums.fill(0.0);
+            return;
+        }
         // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
         unsafe { (self.table.softmax)(x, lens, sums) }
     }
@@ -439,6 +441,10 @@ impl Kernels {
         assert!(!out.is_empty() && out.len().is_multiple_of(16) && values.len() >= needed);
         assert!(value_scales.len() >= weights.len() && high.len() >= slots && low.len() >= slots);
         let (high, low) = (&mut high[..slots], &mut low[..slots]);
+        if slots == 0 {
+            out.fill(0.0);
+            return;
+        }
         // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
         unsafe {
             let unit = (self.table.weigh_values)(weights, value_scales, high, low);

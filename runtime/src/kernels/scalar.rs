@@ -223,14 +223,16 @@ fn scores_q8(queries: &[i8], scales: &[f32], keys: &[i8], key_scales: &[f32], sc
 }
 
 fn softmax(x: &mut [f32], lens: &[usize], sums: &mut [f32]) {
-    let stride = (x.len() / lens.len()).max(1);
+    let stride = x.len() / lens.len();
     for ((sum, &len), x) in sums.iter_mut().zip(lens).zip(x.chunks_mut(stride)) {
         *sum = softmax_of_row(&mut x[..len]);
     }
 }
 
+/// The maximum is at least the smallest finite number, so that minus infinity becomes zero whatever
+/// else is in the row.
 fn softmax_of_row(x: &mut [f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 16];
+    let mut lanes = [f32::MIN; 16];
     for (i, &x) in x.iter().enumerate() {
         lanes[i % 16] = One.max(x, lanes[i % 16]);
     }

@@ -1,4 +1,5 @@
-//! Weights asked for well ahead of the product of one token, on CPUs that need it.
+//! Weights asked for well ahead of the product of one token, on CPUs that need it. Products of several
+//! tokens ask for the next record where this says so.
 //!
 //! Zen 4 fetches a matrix ahead by itself, at the speed of plain loads, and whoever asks for more
 //! than 256 bytes ahead slows it down. Zen 5 reads 1.7 times as fast, but only when it is asked:

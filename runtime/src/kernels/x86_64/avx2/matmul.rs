@@ -189,11 +189,24 @@ pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_
 fn matmul<G: Group + Tile<4>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     let fours = if lhs.m % 4 == 1 { lhs.m - 1 } else { lhs.m };
     if fours > 0 {
-        panel::matmul::<4, 1, 8, 32, G>(lhs, 0..fours, records, dst);
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe { several_tokens::<G>(lhs, fours, records, dst) };
     }
     if lhs.m > fours {
         with_scratch_for!(lhs.groups, one_token::<G>(lhs, fours, records, dst));
     }
+}
+
+/// The first tokens, by themselves: the panels lie on the stack.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+fn several_tokens<G: Tile<4>>(
+    lhs: &QuantLhs<'_>,
+    tokens: usize,
+    records: &[u8],
+    dst: &mut Columns<'_>,
+) {
+    panel::matmul::<4, 1, 8, 32, G>(lhs, 0..tokens, records, dst);
 }
 
 /// A group of four tokens, transposed: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7.

@@ -255,19 +255,38 @@ pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_
     matmul::<Q3>(lhs, records, dst);
 }
 
-/// A batch: six tokens and two records at a time, so that an activation is loaded for two products.
-/// (On Zen 5, which loads two vectors and multiplies two in a cycle, loads are the limit where each
-/// is used once: 350 to 380 of 430 G multiply-adds a second.) Few tokens: one record after the
-/// other, since two streams from memory are slower than one.
 #[inline(always)]
 fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    match lhs.m {
-        0 => {}
-        1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, 0, records, dst)),
-        2..=4 => panel::matmul::<4, 1, 1, 48, G>(lhs, 0..lhs.m, records, dst),
-        5..=8 => panel::matmul::<8, 1, 1, 48, G>(lhs, 0..lhs.m, records, dst),
-        _ => panel::matmul::<6, 2, 6, 48, G>(lhs, 0..lhs.m, records, dst),
+    // SAFETY: (1) called from functions with these target features only.
+    unsafe {
+        match lhs.m {
+            0 => {}
+            1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, 0, records, dst)),
+            2..=8 => few_tokens::<G>(lhs, records, dst),
+            _ => many_tokens::<G>(lhs, records, dst),
+        }
     }
+}
+
+/// One record after the other: two streams from memory are slower than one. By itself, as what
+/// follows, since its panel lies on the stack.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn few_tokens<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    if lhs.m <= 4 {
+        panel::matmul::<4, 1, 1, 48, G>(lhs, 0..lhs.m, records, dst);
+    } else {
+        panel::matmul::<8, 1, 1, 48, G>(lhs, 0..lhs.m, records, dst);
+    }
+}
+
+/// Six tokens and two records at a time, so that an activation is loaded for two products. On Zen 5,
+/// which loads two vectors and multiplies two in a cycle, loads are the limit where each is used
+/// once: 350 to 380 of 430 G multiply-adds a second.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn many_tokens<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    panel::matmul::<6, 2, 6, 48, G>(lhs, 0..lhs.m, records, dst);
 }
 
 impl<const M: usize, const R: usize, G: Group> Tile<M, R> for G {
