@@ -106,12 +106,9 @@ pub struct RunArgs {
     #[arg(long)]
     pub huge_pages: bool,
     /// Most tokens of a prompt that go through the layers together
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = number(SessionOptions::MAX_BATCH))]
+    #[arg(long, value_name = "N", default_value_t = SessionOptions::DEFAULT_BATCH, value_parser = number(SessionOptions::MAX_BATCH))]
     pub batch: usize,
 }
-
-/// Where products are fast, the weights that each batch reads anew take a part of its time.
-const DEFAULT_BATCH: usize = if cfg!(target_arch = "x86_64") { 256 } else { 128 };
 
 fn affinity() -> impl TypedValueParser<Value = CpuList> {
     clap::builder::StringValueParser::new().try_map(|text| text.parse::<CpuList>())

@@ -82,7 +82,7 @@ pub fn run(args: &AttentionArgs) -> Result<Outcome> {
     let ids = model.prompt_ids(&text)?;
     let plot_path = args.plot.as_ref().map(PlotPath::path);
     for path in args.npy.as_deref().into_iter().chain(plot_path) {
-        outfile::check(path)?;
+        outfile::check_beside(path, args.model.model.as_deref())?;
     }
 
     let weights = weights(args, &model, layer, &ids)?;

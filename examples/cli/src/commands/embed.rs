@@ -119,7 +119,7 @@ pub fn run(args: &EmbedArgs) -> Result<Outcome> {
     let texts = texts(args, &model)?;
     check_count(args, &texts)?;
     for path in args.npy.iter().map(PathBuf::as_path).chain(args.plot.path()) {
-        outfile::check(path)?;
+        outfile::check_beside(path, args.model.model.as_deref())?;
     }
     let vectors = vectors(args, &model, &texts)?;
     let n_embd = vectors[0].embedding.len();

@@ -89,6 +89,10 @@ fn what_is_taken_from_the_system_is_planned_within_two_megabytes() {
     let path = folder.path().join("x.pgpt");
     fs::write(&path, MODEL).unwrap();
     let model = path.to_str().unwrap();
+    // Batches as they are by default.
+    let most = planned(model, &[]);
+    let taken_by_default = taken(model, &[]);
+    assert!(taken_by_default < most + (2 << 20), "{taken_by_default} taken, {most} planned");
     for (options, batch, used) in [
         // Interactive, it reads 64 tokens at a time: a page that nobody has written to is not there.
         (&[][..], "128", "64"),

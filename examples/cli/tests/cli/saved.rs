@@ -122,6 +122,8 @@ fn what_is_written_does_not_replace_the_model() {
         &["generate", "The fox", "-n", "5", "--save-session", &file][..],
         &["generate", "The fox", "-n", "5", "--save-session", &dotted],
         &["logits", "--ids", "1", "--npy", &file],
+        &["embed", "The fox", "--npy", &file],
+        &["attention", "The fox", "--npy", &file],
     ] {
         let line = run(&[args, &["-m", &file]].concat()).error();
         assert!(line.ends_with("the model is there; choose another name"), "{line}");
