@@ -337,7 +337,9 @@ mod tests {
     #[test]
     fn what_is_not_measured_changes_no_choice() {
         let config = config(768, 12, 50257);
-        let noise = |i: usize| ((i as u64 * 0x9e37_79b9_7f4a_7c15) >> 40) as f64 / (1 << 24) as f64;
+        let noise = |i: usize| {
+            ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / (1 << 24) as f64
+        };
         let known: Vec<Losses> = (0..49)
             .map(|i| (1e-3 * noise(i), 2.0 + 5.0 * noise(i + 100)))
             .map(|(second, times)| Losses { smallest: Some(times * second), second })

@@ -23,7 +23,7 @@ pub const MAX_INDEX: u64 = 8 << 20;
 /// Longest `tokenizer.json`, `vocab.json` and `merges.txt`: two million entries have less.
 pub const MAX_TOKENIZER: u64 = 256 << 20;
 /// Longest text to calibrate or compare with: far more than is used, and not all of the memory.
-pub const MAX_TEXT: u64 = 256 << 20;
+pub const MAX_TEXT: u64 = 64 << 20;
 /// Most files that the weights may be in.
 pub const MAX_SHARDS: usize = 1024;
 /// Longest part of a `tokenizer.json` besides vocabulary and merges.

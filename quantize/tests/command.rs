@@ -178,13 +178,13 @@ fn texts_without_end_are_refused() {
     let folder = tiny();
     let path = folder.path();
     run(path, &["convert", ".", "-o", "out.pgpt", "-q"]);
-    std::fs::File::create(path.join("long.txt")).unwrap().set_len((256 << 20) + 1).unwrap();
+    std::fs::File::create(path.join("long.txt")).unwrap().set_len((64 << 20) + 1).unwrap();
     for args in [
         &["convert", ".", "-o", "q4.pgpt", "--to", "q4", "--calibrate", "long.txt"][..],
         &["report", "out.pgpt", "--reference", "out.pgpt", "--text", "long.txt"],
     ] {
         let output = run(path, args);
-        assert!(error(&output, 1).contains("long.txt: the text is longer than 268435456 bytes"));
+        assert!(error(&output, 1).contains("long.txt: the text is longer than 67108864 bytes"));
     }
     let none = ["convert", ".", "-o", "q4.pgpt", "--to", "q4", "--calibration-tokens", "0"];
     assert_eq!(run(path, &none).status.code(), Some(2));
