@@ -4,8 +4,8 @@
 #
 #     ci/fuzz.sh [seconds for each target, 30 without] [target …]
 #
-# This is cargo-fuzz's layout and cargo-fuzz works in `fuzz/` as well, but it is not needed: a
-# nightly compiler is taken if there is one, else the installed one with RUSTC_BOOTSTRAP=1.
+# This is cargo-fuzz's layout and cargo-fuzz works in `fuzz/` as well, but it is not needed: the
+# compiler of FUZZ_TOOLCHAIN is taken, without it the installed one with RUSTC_BOOTSTRAP=1.
 # AddressSanitizer and coverage come with the compiler, libFuzzer is built by `libfuzzer-sys` with
 # the system's C++ compiler. Set CARGO_TARGET_DIR to keep the build elsewhere, FUZZ_CORPUS to keep
 # what is found interesting (else a temporary folder). `fuzz/inputs` is a corpus chosen out of long
@@ -96,7 +96,7 @@ fuzz() {
         return 1
     fi
     # Once each; a failure is shown by the run below.
-    fuzzer -runs=0 "$work/seeds/$target" >"$work/$target.log" 2>&1 || true
+    fuzzer -runs=0 -artifact_prefix="$work/" "$work/seeds/$target" >"$work/$target.log" 2>&1 || true
     of_seeds=$(edges INITED)
     if ! fuzzer -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$found/" \
         "$corpus/$target" "$work/seeds/$target" "fuzz/inputs/$target" "fuzz/regressions/$target" \
