@@ -153,7 +153,7 @@ pub(super) trait Tile<const M: usize, const R: usize = 1> {
     fn add(panel: &[Self::Group], pieces: [Piece<'_>; R], sums: Sums<'_, '_, R>);
 }
 
-/// The products of some tokens, which are divided among as few tiles as can hold them; `TILES` of
+/// The products of the first tokens, which are divided among as few tiles as can hold them; `TILES` of
 /// them take turns with the weights in the L2 cache. Inlined into functions with the target features
 /// of `T`.
 #[inline(always)]
@@ -165,16 +165,13 @@ pub(super) fn matmul<
     T: Tile<M, R>,
 >(
     lhs: &QuantLhs<'_>,
-    tokens: Range<usize>,
+    tokens: usize,
     records: &[u8],
     dst: &mut Columns<'_>,
 ) {
     let weights = Weights::<T, M, R>::new(lhs.groups, GROUPS, records);
-    let tiles = tokens.len().div_ceil(M);
-    let of_tile = |tile| {
-        let tile = share(tokens.len(), tiles, tile);
-        tokens.start + tile.start..tokens.start + tile.end
-    };
+    let tiles = tokens.div_ceil(M);
+    let of_tile = |tile| share(tokens, tiles, tile);
     let ask_next = ahead::is_needed();
     let mut panels = [[T::ZERO; GROUPS]; TILES];
     for first_tile in (0..tiles).step_by(TILES) {

@@ -206,7 +206,7 @@ fn several_tokens<G: Tile<4>>(
     records: &[u8],
     dst: &mut Columns<'_>,
 ) {
-    panel::matmul::<4, 1, 8, 32, G>(lhs, 0..tokens, records, dst);
+    panel::matmul::<4, 1, 8, 32, G>(lhs, tokens, records, dst);
 }
 
 /// A group of four tokens, transposed: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7.

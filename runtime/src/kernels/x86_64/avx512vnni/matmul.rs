@@ -274,9 +274,9 @@ fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn few_tokens<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     if lhs.m <= 4 {
-        panel::matmul::<4, 1, 1, 48, G>(lhs, 0..lhs.m, records, dst);
+        panel::matmul::<4, 1, 1, 48, G>(lhs, lhs.m, records, dst);
     } else {
-        panel::matmul::<8, 1, 1, 48, G>(lhs, 0..lhs.m, records, dst);
+        panel::matmul::<8, 1, 1, 48, G>(lhs, lhs.m, records, dst);
     }
 }
 
@@ -286,7 +286,7 @@ fn few_tokens<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn many_tokens<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    panel::matmul::<6, 2, 6, 48, G>(lhs, 0..lhs.m, records, dst);
+    panel::matmul::<6, 2, 6, 48, G>(lhs, lhs.m, records, dst);
 }
 
 impl<const M: usize, const R: usize, G: Group> Tile<M, R> for G {
