@@ -7,7 +7,7 @@ mod saving;
 
 use crate::error::CapacityError;
 use crate::format::Role;
-use crate::kernels::Columns;
+use crate::kernels::{Columns, Kernels};
 use crate::kv_cache::KvLayout;
 use crate::memory::Line;
 use crate::model::Gpt2;
@@ -318,12 +318,7 @@ impl<'m, 'w> Session<'m, 'w> {
                 found,
                 narrow,
                 Some(Columns::new(x, n_embd)),
-                |first, out, x| {
-                    let x = x.expect("the residual stream was given");
-                    let (out, bias) = common(out, &c_proj_bias[first..]);
-                    let (x, out) = common(x, out);
-                    model.kernels().add_residual(x, out, bias);
-                },
+                |first, out, x| add_residual(model.kernels(), x, out, &c_proj_bias[first..]),
             );
 
             // x += mlp(x)
@@ -352,12 +347,7 @@ impl<'m, 'w> Session<'m, 'w> {
                 &hidden[..rows * n_inner],
                 narrow,
                 Some(Columns::new(x, n_embd)),
-                |first, out, x| {
-                    let x = x.expect("the residual stream was given");
-                    let (out, bias) = common(out, &c_proj_bias[first..]);
-                    let (x, out) = common(x, out);
-                    model.kernels().add_residual(x, out, bias);
-                },
+                |first, out, x| add_residual(model.kernels(), x, out, &c_proj_bias[first..]),
             );
             tap.hidden(layer + 1, position, &x[..m * n_embd]);
         }
@@ -389,6 +379,13 @@ impl<'m, 'w> Session<'m, 'w> {
             first += m;
         }
     }
+}
+
+/// `x += out + bias`
+fn add_residual(kernels: &Kernels, x: Option<&mut [f32]>, out: &mut [f32], bias: &[f32]) {
+    let (out, bias) = common(out, bias);
+    let (x, out) = common(x.expect("the residual stream was given"), out);
+    kernels.add_residual(x, out, bias);
 }
 
 /// What both have: columns behind that are padding.

@@ -65,6 +65,13 @@ impl Attention<'_> {
         }
     }
 
+    /// How many of them get a weight: whole vectors, of which those behind the visible ones get
+    /// zero, which adds exactly nothing. Branches find their own slots among all.
+    fn weighed(&self, t: usize) -> usize {
+        let visible = self.visible(t);
+        if self.branches.is_none() { visible.next_multiple_of(ROWS) } else { visible }
+    }
+
     /// Slot of a position: behind the kept ones slots are used in turn.
     fn slot(&self, position: usize) -> usize {
         match position.checked_sub(self.keep) {
@@ -197,21 +204,19 @@ impl Attention<'_> {
         let seen = &mut seen[..sums.len()];
         for ((scores, t), seen) in rows.zip(&mut *seen) {
             *seen = match self.branches {
-                // Whole vectors: what is behind gets the weight zero, which adds exactly nothing.
                 None => {
-                    let (visible, padded) =
-                        (self.visible(t), self.visible(t).next_multiple_of(ROWS));
-                    scores[visible..padded].fill(f32::NEG_INFINITY);
-                    padded
+                    let weighed = self.weighed(t);
+                    scores[self.visible(t)..weighed].fill(f32::NEG_INFINITY);
+                    weighed
                 }
                 // The order of a sum is that of positions, as it is for a text that is alone.
                 Some((branches, _)) => gather(scores, branches.shared(), branches.own(t)),
             };
         }
         self.kernels.softmax_rows(scores, seen, sums);
-        if let Some((branches, used)) = self.branches.map(|(all, _)| (all, all.used())) {
+        if let Some((branches, _)) = self.branches {
             for (scores, t) in scores.chunks_exact_mut(slots).zip(first..) {
-                scatter_back(&mut scores[..used], branches.shared(), branches.own(t));
+                scatter_back(&mut scores[..branches.used()], branches.shared(), branches.own(t));
             }
         }
     }
@@ -229,17 +234,14 @@ impl Attention<'_> {
         let n = queries.rows.len() / queries.stride;
         for (i, sum) in sums[..n].iter().enumerate() {
             let t = queries.first + i;
-            let (row, visible) = (&scratch.scores[i * slots..], self.visible(t));
-            let weights = &row[..visible];
+            let row = &scratch.scores[i * slots..];
             let normalize = 1.0 / sum;
             if self.layout.kv() == KvType::Q8 {
-                let weights = match self.branches {
-                    None => &row[..visible.next_multiple_of(ROWS)],
-                    Some(_) => weights,
-                };
+                let weights = &row[..self.weighed(t)];
                 let halves = (&mut *scratch.high, &mut *scratch.low);
                 self.kernels.values_q8(weights, &cache, normalize, halves, scratch.sum);
             } else {
+                let weights = &row[..self.visible(t)];
                 self.kernels.values(weights, &cache, normalize, scratch.sum);
             }
             each(t, &scratch.sum[..self.head_dim]);
