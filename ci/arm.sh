@@ -108,14 +108,16 @@ if [ "${1:-}" = --all ]; then
     export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
     export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
     export CARGO_PROFILE_RELEASE_DEBUG=0
-    for cpu in cortex-a53 cortex-a72 cortex-a76 max; do
-        export POCKETGPT_QEMU_CPU="$cpu"
+    # Each set of kernels in turn; the scalar code is what the tests compare with.
+    for cpu in cortex-a53:neon cortex-a72:neon cortex-a76:dotprod max:i8mm; do
+        export POCKETGPT_QEMU_CPU="${cpu%:*}" POCKETGPT_ISA="${cpu#*:}"
         start=$(date +%s)
         run for_arm test --release -p pocketgpt-tests --test end_to_end
         passed=$(sed -n 's/.*ok. \([0-9]*\) passed.*/\1/p' "$log")
         [ "${passed:-0}" -ge 15 ] || { echo "arm: only ${passed:-0} tests on $cpu"; exit 1; }
         echo "arm: all $passed end-to-end tests on $cpu in $(($(date +%s) - start)) s"
     done
+    unset POCKETGPT_ISA
 fi
 
 # The C library: its programs, and the test of every error, write what they write here.

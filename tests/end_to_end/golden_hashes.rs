@@ -15,7 +15,7 @@ use pocketgpt_runtime::kernels::Kernels;
 use pocketgpt_runtime::model::Gpt2;
 use pocketgpt_runtime::parallel::Serial;
 use pocketgpt_runtime::workspace::SessionOptions;
-use pocketgpt_tests::{Converted, Quiet, bundled, generate, repository, with_session};
+use pocketgpt_tests::{Converted, Quiet, bundled, generate, isas, repository, with_session};
 use serde_json::{Value, json};
 
 /// Tokens that go through the layers together: two fours, a pair, one.
@@ -139,11 +139,7 @@ fn logits_and_texts_have_the_committed_bits() {
     let golden: Value = serde_json::from_slice(&std::fs::read(golden_file()).unwrap()).unwrap();
     let golden = golden.as_object().unwrap();
     let mut covered = Vec::new();
-    // `POCKETGPT_ISA`: those to run, with commas between; without it all that this CPU has.
-    let only = std::env::var("POCKETGPT_ISA").ok();
-    let only: Option<Vec<&str>> = only.as_ref().map(|names| names.split(',').collect());
-    let chosen = |isa: &Isa| only.as_ref().is_none_or(|only| only.contains(&isa.name()));
-    for isa in Isa::available().filter(chosen) {
+    for isa in isas() {
         let ours = compute(&files, isa);
         let ours = ours.as_object().unwrap();
         assert_eq!(ours.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>());
@@ -151,9 +147,6 @@ fn logits_and_texts_have_the_committed_bits() {
             assert_eq!(value, &golden[case], "{isa}: {case}");
         }
         covered.push(isa.name());
-    }
-    if let Some(only) = only {
-        assert_eq!(covered, only, "POCKETGPT_ISA: not what this CPU has, slowest first");
     }
     println!("golden hashes: {} cases on {}", golden.len(), covered.join(", "));
 }

@@ -15,8 +15,8 @@ use pocketgpt_runtime::session::Session;
 use pocketgpt_runtime::workspace::{Plan, SessionOptions};
 use pocketgpt_runtime::{KvType, Overflow};
 use pocketgpt_tests::{
-    Converted, Quiet, bits, bundled, generate, max_difference, repository, synthesize_tiny, tiny,
-    with_session,
+    Converted, Quiet, bits, bundled, generate, isas, max_difference, repository, synthesize_tiny,
+    tiny, with_session,
 };
 
 const ALL_KV: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8];
@@ -121,7 +121,7 @@ fn shadow_equals_refill_on_all_threads_and_instructions() {
             let model = file.model();
             let refill = SessionOptions { kv, overflow: Overflow::Refill, keep: 2, ..base(&model) };
             let spec = logits(model, &refill, &text, &[1], &Serial);
-            for isa in Isa::available() {
+            for isa in isas() {
                 // Scalar code is slow.
                 let all = if isa == Isa::Scalar { &[2][..] } else { &[1, 2, 4] };
                 for &threads in all {

@@ -6,7 +6,7 @@ use pocketgpt_runtime::decoding::{
 };
 use pocketgpt_runtime::isa::Isa;
 use pocketgpt_runtime::kernels::Kernels;
-use pocketgpt_tests::{Converted, Golden, bundled, repository};
+use pocketgpt_tests::{Converted, Golden, bundled, isas, repository};
 use serde_json::Value;
 
 fn sampling(options: &Value) -> SamplingOptions {
@@ -66,7 +66,7 @@ fn distributions_equal_transformers() {
         }
         let sum: f64 = ours.iter().map(|(_, p)| f64::from(*p)).sum();
         assert!((sum - 1.0).abs() < 1e-5, "{name}: {sum}");
-        for isa in Isa::available() {
+        for isa in isas() {
             assert_eq!(distribution(isa, &options, logits), ours, "{name} {isa}");
         }
     }

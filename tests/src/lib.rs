@@ -30,6 +30,21 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
+/// The instruction sets to test, slowest first: those that `POCKETGPT_ISA` names, with commas between,
+/// else all that this CPU has. What a set computes does not depend on which emulated CPU runs it.
+///
+/// # Panics
+///
+/// If this CPU does not have what is named, or it is named in another order.
+pub fn isas() -> Vec<Isa> {
+    let Ok(only) = std::env::var("POCKETGPT_ISA") else { return Isa::available().collect() };
+    let only: Vec<&str> = only.split(',').collect();
+    let isas: Vec<Isa> = Isa::available().filter(|isa| only.contains(&isa.name())).collect();
+    let found: Vec<&str> = isas.iter().map(|isa| isa.name()).collect();
+    assert_eq!(found, only, "POCKETGPT_ISA: not what this CPU has, slowest first");
+    isas
+}
+
 /// The bundled checkpoint.
 pub fn bundled() -> PathBuf {
     repository("examples/model")
@@ -80,9 +95,9 @@ impl Converted {
         WeightFile::new(self.file.bytes()).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// A model with the fastest kernels.
+    /// A model with the fastest kernels of [`isas`].
     pub fn model(&self) -> Gpt2<'_> {
-        Gpt2::new(self.file(), Kernels::best())
+        self.model_on(*isas().last().expect("scalar code at least"))
     }
 
     /// A model with the kernels of an instruction set.
