@@ -1,23 +1,23 @@
 //! Matrix products over q8, q4 and q3.
 #![allow(
     clippy::needless_range_loop,
-    reason = "a token's number indexes registers, scales and rows alike, whichever a loop needs"
+    reason = "a half's number indexes registers and weights alike"
 )]
 
 use core::arch::x86_64::*;
 
+use super::tiles::{few_tokens, many_tokens};
 use super::{Avx2, broadcast, dot_signed, load, load_scales};
 use crate::format::Encoding;
 use crate::kernels::generic::Lanes;
 use crate::kernels::x86_64::ahead;
-use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
-use crate::kernels::x86_64::transpose_4x8;
+use crate::kernels::x86_64::panel::Tile;
 use crate::kernels::{Columns, QuantLhs};
 use crate::math::Simd;
 use crate::quant::tile::{self, GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
 
 /// How an encoding's groups are multiplied with one token.
-trait Group {
+pub(super) trait Group {
     const ENCODING: Encoding;
     const BYTES: usize;
     /// Integer sums of a group, eight rows in each half.
@@ -25,8 +25,8 @@ trait Group {
     fn block_scales(bytes: &[u8; ROWS]) -> [__m256; 2];
 }
 
-struct Q8;
-struct Few<const BITS: u32>;
+pub(super) struct Q8;
+pub(super) struct Few<const BITS: u32>;
 type Q4 = Few<4>;
 type Q3 = Few<3>;
 
@@ -61,7 +61,7 @@ impl Group for Q8 {
 }
 
 /// An encoding whose groups are four tiles of nibbles, in 64 bytes each.
-trait Nibbles {
+pub(super) trait Nibbles {
     const ENCODING: Encoding;
     /// Tiles that are stored.
     const TILES: usize;
@@ -184,307 +184,16 @@ pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_
     matmul::<Q3>(lhs, records, dst);
 }
 
-/// Four tokens at a time, and a single one by itself.
+/// A single token by itself, others six at a time, or four.
 #[inline(always)]
-fn matmul<G: Group + Tile<4>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    let fours = if lhs.m % 4 == 1 { lhs.m - 1 } else { lhs.m };
-    if fours > 0 {
-        // SAFETY: (1) called from functions with these target features only.
-        unsafe { several_tokens::<G>(lhs, fours, records, dst) };
-    }
-    if lhs.m > fours {
-        with_scratch_for!(lhs.groups, one_token::<G>(lhs, fours, records, dst));
-    }
-}
-
-/// The first tokens, by themselves: the panels lie on the stack.
-#[inline(never)]
-#[target_feature(enable = "avx2,fma")]
-fn several_tokens<G: Tile<4>>(
-    lhs: &QuantLhs<'_>,
-    tokens: usize,
-    records: &[u8],
-    dst: &mut Columns<'_>,
-) {
-    panel::matmul::<4, 1, 8, 32, G>(lhs, tokens, records, dst);
-}
-
-/// A group of four tokens, transposed: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn columns(lhs: &QuantLhs<'_>, t: usize, group: usize) -> [__m256i; 4] {
-    let mut rows = [_mm256_setzero_si256(); 4];
-    for (row, q) in rows.iter_mut().zip(panel::rows(lhs, t, group)) {
-        // SAFETY: (2) (3) a reference to 32 bytes, any alignment will do.
-        *row = unsafe { _mm256_loadu_si256(q.as_ptr().cast()) };
-    }
-    transpose_4x8(rows)
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn store_tokens(column: __m128i, to: &mut [[i8; 4]; 4]) {
-    // SAFETY: (2) (3) (4) an exclusive reference to sixteen bytes.
-    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), column) }
-}
-
-impl<const BITS: u32> Tile<4> for Few<BITS>
-where
-    Self: Nibbles,
-{
-    const ENCODING: Encoding = <Self as Nibbles>::ENCODING;
-    const GROUP_BYTES: usize = 64 * Self::TILES;
-    /// `offsets` are pairs of 16-bit numbers, one for each half of a lane: the sums of the
-    /// activations that this half is multiplied with, times −8 (−4 in q3). With them a sum of a whole group
-    /// is that of signed weights and stays inside ±16256.
-    type Group = PanelGroup<4>;
-    const ZERO: PanelGroup<4> = PanelGroup::ZERO;
-
-    #[inline(always)]
-    fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut PanelGroup<4>) {
-        panel::set_scales(lhs, t, group, &mut out.scales);
-        // SAFETY: (1) called from functions with these target features only; (2) (3) (4) the
-        // offsets are sixteen bytes, borrowed exclusively.
-        unsafe {
-            let ones = _mm256_set1_epi8(1);
-            let mut sums = _mm256_setzero_si256();
-            for (j, column) in columns(lhs, t, group).into_iter().enumerate() {
-                store_tokens(_mm256_castsi256_si128(column), &mut out.q[j]);
-                store_tokens(_mm256_extracti128_si256::<1>(column), &mut out.q[j + 4]);
-                sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(ones, column));
-            }
-            let sums =
-                _mm_add_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-            let sums = _mm_sll_epi16(sums, _mm_cvtsi32_si128(Self::OFFSET_SHIFT));
-            let offsets = _mm_sub_epi16(_mm_setzero_si128(), sums);
-            _mm_storeu_si128(out.offsets.as_mut_ptr().cast(), offsets);
-        }
-    }
-
-    #[inline(always)]
-    fn add(panel: &[PanelGroup<4>], [piece]: [Piece<'_>; 1], mut sums: Sums<'_, '_, 1>) {
-        // SAFETY: (1) called from functions with these target features only.
-        unsafe {
-            let (mask, ones) = (_mm256_set1_epi8(Self::MASK), _mm256_set1_epi16(1));
-            let parts = not_unrolled(Self::TILES);
-            let mut acc = load_sums(&mut sums, &piece);
-            let weights = piece.weights.chunks_exact(64 * Self::TILES);
-            for (g, ((group, b), w)) in
-                panel.iter().zip(piece.block_scales).zip(weights).enumerate()
-            {
-                piece.ask_next(g, 64 * Self::TILES);
-                let mut dots = [[_mm256_setzero_si256(); 2]; 4];
-                for i in 0..4 {
-                    dots[i] = [_mm256_set1_epi32(group.offsets[i]); 2];
-                }
-                let w = w.as_chunks().0.as_chunks::<2>().0;
-                let q = group.q.as_chunks::<2>().0;
-                for (w, [q, _]) in w[..parts].iter().zip(q) {
-                    let low = [load(&w[0]), load(&w[1])].map(|w| _mm256_and_si256(w, mask));
-                    add_products(&mut dots, low, q);
-                }
-                for (w, [_, q]) in w[..parts].iter().zip(q) {
-                    let high = [load(&w[0]), load(&w[1])]
-                        .map(|w| _mm256_and_si256(_mm256_srli_epi16::<4>(w), mask));
-                    add_products(&mut dots, high, q);
-                }
-                if let Some(w) = Self::fourth(w) {
-                    let low = [_mm256_and_si256(w[0], mask), _mm256_and_si256(w[1], mask)];
-                    add_products(&mut dots, low, &q[3][0]);
-                    let high = [_mm256_srli_epi16::<4>(w[0]), _mm256_srli_epi16::<4>(w[1])];
-                    let high = [_mm256_and_si256(high[0], mask), _mm256_and_si256(high[1], mask)];
-                    add_products(&mut dots, high, &q[3][1]);
-                }
-                let b = Self::block_scales(b);
-                for i in 0..4 {
-                    let scale = _mm256_set1_ps(group.scales[i]);
-                    for half in 0..2 {
-                        let dot = _mm256_cvtepi32_ps(_mm256_madd_epi16(dots[i][half], ones));
-                        let scale = _mm256_mul_ps(b[half], scale);
-                        acc[i][half] = _mm256_fmadd_ps(dot, scale, acc[i][half]);
-                    }
-                }
-            }
-            store_sums(acc, &mut sums, &piece);
-        }
-    }
-}
-
-/// A group of q8: activations widened to 16 bits, since products of bytes would not fit these.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct WideGroup {
-    /// Of each four inputs and each token the first and the third, then the second and the fourth.
-    q: [[[[i16; 2]; 4]; 2]; 8],
-    scales: [f32; 4],
-}
-
-/// The even bytes as signed 16-bit numbers, and the odd ones.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn widen(x: __m256i) -> [__m256i; 2] {
-    [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x)), _mm256_srai_epi16::<8>(x)]
-}
-
-impl Tile<4> for Q8 {
-    const ENCODING: Encoding = Encoding::Q8;
-    const GROUP_BYTES: usize = Q8_GROUP_BYTES;
-    type Group = WideGroup;
-    const ZERO: WideGroup = WideGroup { q: [[[[0; 2]; 4]; 2]; 8], scales: [0.0; 4] };
-
-    #[inline(always)]
-    fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut WideGroup) {
-        panel::set_scales(lhs, t, group, &mut out.scales);
-        // SAFETY: (1) called from functions with these target features only; (2) (3) (4) stores go
-        // to sixteen bytes that are borrowed exclusively.
-        unsafe {
-            for (j, column) in columns(lhs, t, group).into_iter().enumerate() {
-                for (part, wide) in widen(column).into_iter().enumerate() {
-                    let low = out.q[j][part].as_mut_ptr();
-                    _mm_storeu_si128(low.cast(), _mm256_castsi256_si128(wide));
-                    let high = out.q[j + 4][part].as_mut_ptr();
-                    _mm_storeu_si128(high.cast(), _mm256_extracti128_si256::<1>(wide));
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn add(panel: &[WideGroup], [piece]: [Piece<'_>; 1], mut sums: Sums<'_, '_, 1>) {
-        // SAFETY: (1) called from functions with these target features only.
-        unsafe {
-            let mut acc = load_sums(&mut sums, &piece);
-            let weights = piece.weights.as_chunks::<Q8_GROUP_BYTES>().0;
-            for (g, ((group, b), w)) in
-                panel.iter().zip(piece.block_scales).zip(weights).enumerate()
-            {
-                piece.ask_next(g, Q8_GROUP_BYTES);
-                let mut dots = [[_mm256_setzero_si256(); 2]; 4];
-                let w = w.as_chunks().0.as_chunks::<2>().0;
-                for (w, [q_even, q_odd]) in w.iter().zip(&group.q) {
-                    let even = [load(&w[0]), load(&w[1])].map(|w| _mm256_slli_epi16::<8>(w));
-                    let even = even.map(|w| _mm256_srai_epi16::<8>(w));
-                    add_wide_products(&mut dots, even, q_even);
-                    in_order(&mut dots);
-                    let odd = [load(&w[0]), load(&w[1])].map(|w| _mm256_srai_epi16::<8>(w));
-                    add_wide_products(&mut dots, odd, q_odd);
-                    in_order(&mut dots);
-                }
-                let b = Self::block_scales(b);
-                for i in 0..4 {
-                    let scale = _mm256_set1_ps(group.scales[i]);
-                    for half in 0..2 {
-                        let dot = _mm256_cvtepi32_ps(dots[i][half]);
-                        let scale = _mm256_mul_ps(b[half], scale);
-                        acc[i][half] = _mm256_fmadd_ps(dot, scale, acc[i][half]);
-                    }
-                }
-            }
-            store_sums(acc, &mut sums, &piece);
-        }
-    }
-}
-
-/// Adds to each token's sums in 16 bits what four inputs give, for eight rows in each half.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_products(dots: &mut [[__m256i; 2]; 4], weights: [__m256i; 2], q: &[[i8; 4]; 4]) {
-    for i in 0..4 {
-        let q = broadcast(&q[i]);
-        for half in 0..2 {
-            let product = _mm256_maddubs_epi16(weights[half], q);
-            dots[i][half] = _mm256_add_epi16(dots[i][half], product);
-        }
-    }
-}
-
-/// Adds to each token's sums what two inputs give, for eight rows in each half.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_wide_products(dots: &mut [[__m256i; 2]; 4], weights: [__m256i; 2], q: &[[i16; 2]; 4]) {
-    for i in 0..4 {
-        let q = broadcast_pair(&q[i]);
-        for half in 0..2 {
-            let product = _mm256_madd_epi16(weights[half], q);
-            dots[i][half] = _mm256_add_epi32(dots[i][half], product);
-        }
-    }
-}
-
-/// Does nothing, but the compiler does not know it and has all sums ready here: it would move
-/// products of a later step up and add them in another order, for which there are not enough
-/// registers.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn in_order(dots: &mut [[__m256i; 2]; 4]) {
-    if cfg!(miri) {
-        return;
-    }
-    let [[a, b], [c, d], [e, f], [g, h]] = dots;
-    // SAFETY: (1) called from functions with these target features only; the text is a comment.
+fn matmul<G: Group + Tile<4> + Tile<6>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    // SAFETY: (1) called from functions with these target features only.
     unsafe {
-        core::arch::asm!(
-            "/* {} {} {} {} {} {} {} {} */",
-            inout(ymm_reg) * a,
-            inout(ymm_reg) * b,
-            inout(ymm_reg) * c,
-            inout(ymm_reg) * d,
-            inout(ymm_reg) * e,
-            inout(ymm_reg) * f,
-            inout(ymm_reg) * g,
-            inout(ymm_reg) * h,
-            options(nomem, nostack, preserves_flags),
-        );
-    }
-}
-
-/// `n`, but the compiler does not know it: it would unroll the loop over the parts of a group and
-/// unpack all weights first, for which there are not enough registers.
-#[inline(always)]
-fn not_unrolled(n: usize) -> usize {
-    core::hint::black_box(n)
-}
-
-/// Two activations in every lane.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn broadcast_pair(pair: &[i16; 2]) -> __m256i {
-    _mm256_set1_epi32(i32::from(pair[0]) & 0xffff | i32::from(pair[1]) << 16)
-}
-
-/// What earlier pieces gave to each token, eight rows in each half.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load_sums(sums: &mut Sums<'_, '_, 1>, piece: &Piece<'_>) -> [[__m256; 2]; 4] {
-    let mut acc = [[_mm256_setzero_ps(); 2]; 4];
-    if piece.resume {
-        for i in 0..4 {
-            if let Some(sums) = sums.row(i, 0) {
-                for half in 0..2 {
-                    // SAFETY: (2) (3) eight f32 from 0 or 8 on are part of sixteen.
-                    acc[i][half] = unsafe { _mm256_loadu_ps(sums[8 * half..].as_ptr()) };
-                }
-            }
-        }
-    }
-    acc
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn store_sums(acc: [[__m256; 2]; 4], sums: &mut Sums<'_, '_, 1>, piece: &Piece<'_>) {
-    for i in 0..4 {
-        let Some(sums) = sums.row(i, 0) else { continue };
-        for half in 0..2 {
-            let mut acc = acc[i][half];
-            // SAFETY: (2) (3) eight f32 from 0 or 8 on are part of sixteen; (4) the sums are
-            // borrowed exclusively.
-            unsafe {
-                if let Some(row_scales) = piece.row_scales {
-                    acc = _mm256_mul_ps(acc, _mm256_loadu_ps(row_scales[8 * half..].as_ptr()));
-                }
-                _mm256_storeu_ps(sums[8 * half..].as_mut_ptr(), acc);
-            }
+        match lhs.m {
+            0 => {}
+            1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, 0, records, dst)),
+            2..=4 => few_tokens::<G>(lhs, records, dst),
+            _ => many_tokens::<G>(lhs, records, dst),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod attention;
 mod matmul;
+mod tiles;
 
 use core::arch::x86_64::*;
 
