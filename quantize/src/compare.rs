@@ -16,6 +16,7 @@ use crate::gpt2_names::tensor_name;
 use crate::pack::Loss;
 use crate::progress::Progress;
 use crate::report::{DivergenceReport, snr_db};
+use crate::threads::on_threads;
 
 /// What a file lost against the same model in f32.
 #[derive(Clone, Debug, Serialize)]
@@ -63,6 +64,16 @@ impl Comparison {
 /// # Errors
 /// If a file cannot be read, if the shapes differ, or if there is no text.
 pub fn compare(
+    path: &Path,
+    reference: &Path,
+    text: &str,
+    tokens: usize,
+    progress: &mut dyn Progress,
+) -> Result<Comparison, ConvertError> {
+    on_threads(None, || compare_here(path, reference, text, tokens, progress))
+}
+
+fn compare_here(
     path: &Path,
     reference: &Path,
     text: &str,

@@ -25,6 +25,7 @@ use crate::progress::Progress;
 use crate::report::{self, DivergenceReport, Recipe, Report, SourceReport, TensorReport};
 use crate::source::{Checkpoint, SourceDtype, SourceTensor, checkpoint_folder, read_sample};
 use crate::survey::Survey;
+use crate::threads::on_threads;
 use crate::tokenizer::{self, TokenizerSection};
 use crate::verify;
 use crate::writer::{self, Writer};
@@ -143,27 +144,7 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn Progress,
 ) -> Result<Report, ConvertError> {
-    match start_threads(options.threads)? {
-        Some(pool) => pool.install(|| convert_here(source, output, options, progress)),
-        None => convert_here(source, output, options, progress),
-    }
-}
-
-/// Threads to work with. Where nobody said how many, and the system refuses them, the calling thread
-/// does without: rayon's own pool would panic.
-fn start_threads(wanted: Option<usize>) -> Result<Option<rayon::ThreadPool>, ConvertError> {
-    let builder = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads);
-    let failed = |error: rayon::ThreadPoolBuildError| {
-        let (threads, cause) = (wanted.unwrap_or(1), error.to_string());
-        ConvertError::Threads { threads, cause }
-    };
-    match wanted {
-        Some(threads) => builder(threads.max(1)).build().map(Some).map_err(failed),
-        None => match builder(0).build() {
-            Ok(pool) => Ok(Some(pool)),
-            Err(_) => builder(1).use_current_thread().build().map(Some).map_err(failed),
-        },
-    }
+    on_threads(options.threads, || convert_here(source, output, options, progress))
 }
 
 /// Converts on the threads that this one belongs to.

@@ -48,6 +48,7 @@ pub mod source;
 mod survey;
 pub mod synth;
 pub mod synth_tokenizer;
+mod threads;
 pub mod tokenizer;
 pub mod verify;
 pub mod writer;

@@ -57,7 +57,10 @@ fn main() -> ExitCode {
 /// The one line that an error is: a name in a checkpoint may have control characters in it. That
 /// nobody may be there to read it is no reason to fail otherwise.
 fn tell(error: &str) {
-    let line: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // Nor does it turn the direction of writing.
+    let order =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let line: String = error.chars().map(|c| if order(c) { ' ' } else { c }).collect();
     let _ = writeln!(io::stderr(), "error: {line}");
 }
 

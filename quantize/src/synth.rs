@@ -22,6 +22,7 @@ use crate::gpt2_names::all_names;
 use crate::progress::Progress;
 use crate::source::SourceDtype;
 use crate::synth_tokenizer;
+use crate::threads::on_threads;
 use crate::writer::{persist, temporary};
 
 /// Numbers that share a seed.
@@ -106,7 +107,8 @@ pub fn synthesize(
     }
     let config = options.preset.config();
     // The weights first: they take longest, and can be interrupted with nothing left behind.
-    write_weights(&folder.join("model.safetensors"), &config, options, progress)?;
+    let weights = folder.join("model.safetensors");
+    on_threads(None, || write_weights(&weights, &config, options, progress))?;
     let tokenizer = synth_tokenizer::tokenizer_json(config.vocab_size);
     write_json(&folder.join("tokenizer.json"), &tokenizer)?;
     write_json(&folder.join("config.json"), &config_json(&config, options.dtype))?;

@@ -197,3 +197,12 @@ fn an_error_is_one_line_whatever_a_name_holds() {
     let line = error(&output, 1);
     assert_eq!(line.trim_end_matches('\n').chars().filter(|c| c.is_control()).count(), 0);
 }
+
+#[test]
+fn a_number_of_threads_that_nobody_has_is_not_believed() {
+    let folder = tiny();
+    let args = ["synth", "--preset", "tiny", "-o", "new"];
+    let mut program = program();
+    program.args(args).env("RAYON_NUM_THREADS", "100000000").current_dir(&folder);
+    stdout(&program.output().unwrap());
+}

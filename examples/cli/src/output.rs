@@ -34,14 +34,21 @@ pub fn write(text: &str) -> Result<()> {
 }
 
 /// [`write()`], for text that a model wrote, or a stranger: a terminal must not take orders from it,
-/// so there control characters but line breaks and tabs show as `\u{fffd}`. Elsewhere all stay.
+/// nor show another order of letters than there is, so there control characters but line breaks and
+/// tabs, and those that turn the direction of writing, show as `\u{fffd}`. Elsewhere all stay.
 pub fn write_foreign(text: &str) -> Result<()> {
     if io::stdout().is_terminal() { write(&without_controls(text)) } else { write(text) }
 }
 
 fn without_controls(text: &str) -> String {
-    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    let harmless = |c: char| !is_order(c) || matches!(c, '\n' | '\t');
     text.chars().map(|c| if harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+/// Whether a terminal obeys a character instead of showing it: controls, and embeddings, overrides and
+/// isolates of writing from right to left, which may hold on behind the text.
+fn is_order(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// [`write()`], for what is not text.
@@ -73,7 +80,7 @@ pub fn error(error: &anyhow::Error) {
     let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     // A file name may have control characters in it; the line must stay one line.
     let text: String =
-        format!("{error:#}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        format!("{error:#}").chars().map(|c| if is_order(c) { ' ' } else { c }).collect();
     note(format_args!("{label} {text}"));
 }
 
@@ -89,5 +96,7 @@ mod tests {
         assert!(shown.chars().all(|c| !c.is_control() || c == '\n' || c == '\t'), "{shown:?}");
         assert!(shown.ends_with("\n\tß 日本"), "{shown:?}");
         assert_eq!(shown.chars().count(), text.chars().count());
+        // Arabic with its marks stays; what would turn the text behind it does not.
+        assert_eq!(without_controls("ك\u{200f}\u{202e}x\u{2066}"), "ك\u{200f}\u{fffd}x\u{fffd}");
     }
 }
