@@ -5,7 +5,7 @@
 #   - a checkpoint converted and run end to end on the plainest and on the newest CPU;
 #   - one static program that writes the same text on all of them as here, with each set;
 #   - the quick end-to-end tests on the newest CPU, and the C programs.
-# `ci/arm.sh --all` runs all end-to-end tests on all of these CPUs besides, which takes hours.
+# `ci/arm.sh --all` runs the end-to-end tests on all of these CPUs besides, which takes an hour or two.
 # Missing tools are installed from Debian, which takes root. Set CARGO_TARGET_DIR to keep the
 # build elsewhere.
 set -eu
@@ -108,16 +108,21 @@ if [ "${1:-}" = --all ]; then
     export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
     export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
     export CARGO_PROFILE_RELEASE_DEBUG=0
-    # Each set of kernels in turn; the scalar code is what the tests compare with.
+    # Each set of kernels in turn; the scalar code is what the tests compare with. The texts of transformers
+    # are divided among the CPUs, since matrices of f32 are multiplied by the same code on all of them.
+    # Perplexity over the whole text would take hours more, of numbers whose bits are compared above.
+    part=0
     for cpu in cortex-a53:neon cortex-a72:neon cortex-a76:dotprod max:i8mm; do
         export POCKETGPT_QEMU_CPU="${cpu%:*}" POCKETGPT_ISA="${cpu#*:}"
+        part=$((part + 1))
+        export POCKETGPT_TEST_PART="$part/4"
         start=$(date +%s)
-        run for_arm test --release -p pocketgpt-tests --test end_to_end
+        run for_arm test --release -p pocketgpt-tests --test end_to_end -- --skip loss::
         passed=$(sed -n 's/.*ok. \([0-9]*\) passed.*/\1/p' "$log")
         [ "${passed:-0}" -ge 15 ] || { echo "arm: only ${passed:-0} tests on $cpu"; exit 1; }
-        echo "arm: all $passed end-to-end tests on $cpu in $(($(date +%s) - start)) s"
+        echo "arm: $passed end-to-end tests on $cpu in $(($(date +%s) - start)) s"
     done
-    unset POCKETGPT_ISA
+    unset POCKETGPT_ISA POCKETGPT_TEST_PART
 fi
 
 # The C library: its programs, and the test of every error, write what they write here.

@@ -45,6 +45,21 @@ pub fn isas() -> Vec<Isa> {
     isas
 }
 
+/// All of many cases, or of `n` parts the `k`-th if `POCKETGPT_TEST_PART` is `k/n`: emulated CPUs, on
+/// which they would take hours, share them.
+///
+/// # Panics
+///
+/// If the variable is something else.
+pub fn part_of<T>(cases: &[T]) -> impl Iterator<Item = &T> {
+    let part = std::env::var("POCKETGPT_TEST_PART").unwrap_or("1/1".into());
+    let numbers = part.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    let Some((k @ 1.., n)) = numbers.filter(|(k, n): &(usize, usize)| k <= n) else {
+        panic!("POCKETGPT_TEST_PART={part}: it should be like 2/4")
+    };
+    cases.iter().skip(k - 1).step_by(n)
+}
+
 /// The bundled checkpoint.
 pub fn bundled() -> PathBuf {
     repository("examples/model")
