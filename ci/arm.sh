@@ -5,7 +5,8 @@
 #   - a checkpoint converted and run end to end on the plainest and on the newest CPU;
 #   - one static program that writes the same text on all of them as here, with each set;
 #   - the quick end-to-end tests on the newest CPU, and the C programs.
-# `ci/arm.sh --all` runs the end-to-end tests on all of these CPUs besides, which takes an hour or two.
+# `ci/arm.sh --all` runs all end-to-end tests but perplexity on each of these CPUs besides, with the
+# newest set it has; it takes an hour or two.
 # Missing tools are installed from Debian, which takes root. Set CARGO_TARGET_DIR to keep the
 # build elsewhere.
 set -eu
@@ -38,7 +39,7 @@ export POCKETGPT_TEST_FILES
 # All of them where all tests follow: what a test finds converted it need not convert under QEMU. One
 # thread, since they share files; when the files are there, several will do.
 tests=golden_hashes
-[ "${1:-}" != --all ] || tests=
+[ "${1:-}" != --all ] || tests="--skip loss::"
 # shellcheck disable=SC2086 # no argument where it is empty
 run cargo_test_profile test -p pocketgpt-tests --test end_to_end -- --test-threads 1 $tests
 
@@ -108,9 +109,10 @@ if [ "${1:-}" = --all ]; then
     export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
     export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
     export CARGO_PROFILE_RELEASE_DEBUG=0
-    # Each set of kernels in turn; the scalar code is what the tests compare with. The texts of transformers
-    # are divided among the CPUs, since matrices of f32 are multiplied by the same code on all of them.
-    # Perplexity over the whole text would take hours more, of numbers whose bits are compared above.
+    # Each set of kernels in turn; `bit_identity` and `golden_hashes` compare it with the scalar code and with
+    # other machines, the other tests with itself. The texts of transformers are divided among the CPUs,
+    # since matrices of f32 are multiplied by the same code on all of them. Perplexity over the whole
+    # text would take hours more, of numbers whose bits are compared.
     part=0
     for cpu in cortex-a53:neon cortex-a72:neon cortex-a76:dotprod max:i8mm; do
         export POCKETGPT_QEMU_CPU="${cpu%:*}" POCKETGPT_ISA="${cpu#*:}"
@@ -119,7 +121,7 @@ if [ "${1:-}" = --all ]; then
         start=$(date +%s)
         run for_arm test --release -p pocketgpt-tests --test end_to_end -- --skip loss::
         passed=$(sed -n 's/.*ok. \([0-9]*\) passed.*/\1/p' "$log")
-        [ "${passed:-0}" -ge 15 ] || { echo "arm: only ${passed:-0} tests on $cpu"; exit 1; }
+        [ "${passed:-0}" -ge 45 ] || { echo "arm: only ${passed:-0} tests on $cpu"; exit 1; }
         echo "arm: $passed end-to-end tests on $cpu in $(($(date +%s) - start)) s"
     done
     unset POCKETGPT_ISA POCKETGPT_TEST_PART

@@ -23,6 +23,8 @@ pub(crate) fn on_threads<T: Send>(
         Some(threads) => builder(threads.max(1)).build().map_err(failed)?,
         None => match builder(of_environment()).build() {
             Ok(pool) => pool,
+            // Once a pool has this thread, it keeps it.
+            Err(_) if rayon::current_thread_index().is_some() => return f(),
             Err(_) => builder(1).use_current_thread().build().map_err(failed)?,
         },
     };

@@ -199,7 +199,7 @@ fn texts_are_the_same_on_all_threads_and_instructions() {
             let base = base(&model, KvType::Q8, threads);
             generate(model, &base, &options, &prompt, &pool, &mut Quiet).unwrap()
         };
-        let expected = run(Isa::best(), 1);
+        let expected = run(*isas().last().unwrap(), 1);
         assert_eq!(expected.len(), options.num_return_sequences);
         for isa in isas() {
             // Scalar code is slow.

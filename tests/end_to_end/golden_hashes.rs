@@ -18,7 +18,7 @@ use pocketgpt_runtime::workspace::SessionOptions;
 use pocketgpt_tests::{Converted, Quiet, bundled, generate, isas, repository, with_session};
 use serde_json::{Value, json};
 
-/// Tokens that go through the layers together: two fours, a pair, one.
+/// Tokens that go through the layers together: a number that fills no kernel's tiles.
 const PREFILL: usize = 11;
 /// Tokens that come one by one after them.
 const DECODE: usize = 3;

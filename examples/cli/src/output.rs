@@ -47,7 +47,7 @@ fn without_controls(text: &str) -> String {
 
 /// Whether a terminal obeys a character instead of showing it: controls, and embeddings, overrides and
 /// isolates of writing from right to left, which may hold on behind the text.
-fn is_order(c: char) -> bool {
+pub fn is_order(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

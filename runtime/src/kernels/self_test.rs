@@ -83,8 +83,10 @@ const PARTS: [(&str, Digest); 11] = [
 
 /// Two groups.
 const COLS: usize = 2 * GROUP;
-/// Enough for every kind of tile but those of few tokens.
-const TOKENS: usize = 13;
+/// Numbers of tokens that make full tiles on every set, and every other kind but those of few tokens;
+/// one may take another way.
+const TOKENS: [usize; 3] = [MOST_TOKENS, 13, 1];
+const MOST_TOKENS: usize = 24;
 /// An odd length, for what works on vectors.
 const LEN: usize = 45;
 /// Groups that are quantized together, and an odd length behind them.
@@ -158,41 +160,45 @@ fn quantize(kernels: &Kernels) -> u64 {
 /// A record of every encoding fits.
 const RECORD_LINES: usize = Line::count_for(ROWS * COLS * 4);
 
-fn products(kernels: &Kernels, lhs: &Lhs<'_>, encoding: Encoding, record: &[Line]) -> u64 {
+/// Products of so many tokens with a record, in turn.
+fn products<'a>(
+    kernels: &Kernels,
+    lhs: impl Fn(usize) -> Lhs<'a>,
+    encoding: Encoding,
+    record: &[Line],
+) -> u64 {
     let record = &bytemuck::cast_slice(record)[..tile::record_len(encoding, COLS)];
-    let mut out = [0.0; TOKENS * ROWS];
-    kernels.matmul(lhs, encoding, record, &mut Columns::new(&mut out, ROWS));
     let mut hash = Hash::new();
-    hash.floats(&out);
+    for m in TOKENS {
+        let mut out = [0.0; MOST_TOKENS * ROWS];
+        let out = &mut out[..m * ROWS];
+        kernels.matmul(&lhs(m), encoding, record, &mut Columns::new(out, ROWS));
+        hash.floats(out);
+    }
     hash.0
 }
 
 fn quant_products(kernels: &Kernels, encoding: Encoding) -> u64 {
     let mut n = Numbers(3);
-    let q: [i8; TOKENS * COLS] = n.int8s();
-    let scales: [f32; TOKENS * 2] = n.floats();
-    let sums: [i32; TOKENS * 2] = core::array::from_fn(|group| {
+    let q: [i8; MOST_TOKENS * COLS] = n.int8s();
+    let scales: [f32; MOST_TOKENS * 2] = n.floats();
+    let sums: [i32; MOST_TOKENS * 2] = core::array::from_fn(|group| {
         q[group * GROUP..(group + 1) * GROUP].iter().map(|&q| i32::from(q)).sum()
     });
     let mut record = [Line::ZERO; RECORD_LINES];
     let bytes = bytemuck::cast_slice_mut::<_, u8>(&mut record);
     bytes.iter_mut().for_each(|byte| *byte = n.byte());
     bytes[..tile::ROW_SCALES_BYTES].copy_from_slice(bytemuck::cast_slice(&n.floats::<ROWS>()));
-    let lhs = QuantLhs { q: &q, scales: &scales, sums: &sums, m: TOKENS, groups: 2 };
-    let many = products(kernels, &Lhs::Quant(lhs), encoding, &record);
-    // One token may take another way.
-    let one = QuantLhs { q: &q[..COLS], scales: &scales[..2], sums: &sums[..2], m: 1, groups: 2 };
-    let bytes = &bytemuck::cast_slice(&record)[..tile::record_len(encoding, COLS)];
-    let mut out = [0.0; ROWS];
-    kernels.matmul(&Lhs::Quant(one), encoding, bytes, &mut Columns::new(&mut out, ROWS));
-    let mut hash = Hash(many);
-    hash.floats(&out);
-    hash.0
+    let lhs = |m| {
+        let (q, scales, sums) = (&q[..m * COLS], &scales[..m * 2], &sums[..m * 2]);
+        Lhs::Quant(QuantLhs { q, scales, sums, m, groups: 2 })
+    };
+    products(kernels, lhs, encoding, &record)
 }
 
 fn float_products(kernels: &Kernels, encoding: Encoding) -> u64 {
     let mut n = Numbers(4);
-    let x: [f32; TOKENS * COLS] = n.floats();
+    let x: [f32; MOST_TOKENS * COLS] = n.floats();
     let mut record = [Line::ZERO; RECORD_LINES];
     if encoding == Encoding::F32 {
         bytemuck::cast_slice_mut(&mut record).iter_mut().for_each(|x: &mut f32| *x = n.float());
@@ -200,8 +206,8 @@ fn float_products(kernels: &Kernels, encoding: Encoding) -> u64 {
         let halves = bytemuck::cast_slice_mut(&mut record).iter_mut();
         halves.for_each(|x: &mut u16| *x = scalar::f32_to_f16(n.float()));
     }
-    let lhs = Lhs::Float(FloatLhs { x: &x, m: TOKENS, cols: COLS });
-    products(kernels, &lhs, encoding, &record)
+    let lhs = |m| Lhs::Float(FloatLhs { x: &x[..m * COLS], m, cols: COLS });
+    products(kernels, lhs, encoding, &record)
 }
 
 fn pointwise(kernels: &Kernels) -> u64 {

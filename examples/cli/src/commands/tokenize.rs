@@ -134,7 +134,7 @@ fn coloured(text: &str, tokens: &[(u32, Range<usize>)]) -> String {
                 out.push('\n');
             }
             if !line.is_empty() {
-                let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+                let shown = |c: char| if output::is_order(c) { '\u{fffd}' } else { c };
                 out.push_str(&on_background(number, &line.chars().map(shown).collect::<String>()));
             }
         }
@@ -156,7 +156,7 @@ pub fn visible(bytes: &[u8]) -> String {
     let visible = |c| match c {
         ' ' => '·',
         '\n' => '↵',
-        c if c.is_control() => '\u{fffd}',
+        c if output::is_order(c) => '\u{fffd}',
         c => c,
     };
     String::from_utf8_lossy(bytes).chars().map(visible).collect()
@@ -187,11 +187,13 @@ mod tests {
         let tokens = [(0, 0..1), (0, 1..3), (0, 3..4), (0, 4..5)];
         assert_eq!(plain(&coloured("日\na", &tokens)), ("日↵\na\n\n".into(), 3));
         assert_eq!(plain(&coloured("\x1b[2J", &[(0, 0..4)])).0, "\u{fffd}[2J\n\n");
+        assert_eq!(plain(&coloured("\u{202e}a", &[(0, 0..4)])).0, "\u{fffd}a\n\n");
     }
 
     #[test]
     fn labels_are_one_line() {
         assert_eq!(visible(b" two words\n"), "·two·words↵");
         assert_eq!(visible(b"\x1b\xff"), "\u{fffd}\u{fffd}");
+        assert_eq!(visible("\u{2066}".as_bytes()), "\u{fffd}");
     }
 }

@@ -4,7 +4,7 @@
 //! from a *panel*: for each group the activations of all `M` tokens, in the order in which the tile
 //! uses them, so that one pointer walks through it. A panel covers `GROUPS` groups and fits the L1
 //! cache beside a piece of a record; wider rows are taken in several passes, with the sums kept in
-//! `dst`. Panels lie on the stack: 9 to 15 KB for few tokens, up to 74 KB for many.
+//! `dst`. Panels lie on the stack: 6 to 15 KB for few tokens, up to 86 KB for many.
 
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -153,7 +153,7 @@ pub(super) trait Tile<const M: usize, const R: usize = 1> {
     fn add(panel: &[Self::Group], pieces: [Piece<'_>; R], sums: Sums<'_, '_, R>);
 }
 
-/// The products of the first tokens, which are divided among as few tiles as can hold them; `TILES` of
+/// The products of all tokens, which are divided among as few tiles as can hold them; `TILES` of
 /// them take turns with the weights in the L2 cache. Inlined into functions with the target features
 /// of `T`.
 #[inline(always)]
@@ -165,10 +165,10 @@ pub(super) fn matmul<
     T: Tile<M, R>,
 >(
     lhs: &QuantLhs<'_>,
-    tokens: usize,
     records: &[u8],
     dst: &mut Columns<'_>,
 ) {
+    let tokens = lhs.m;
     let weights = Weights::<T, M, R>::new(lhs.groups, GROUPS, records);
     let tiles = tokens.div_ceil(M);
     let of_tile = |tile| share(tokens, tiles, tile);

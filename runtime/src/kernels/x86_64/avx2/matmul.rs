@@ -191,7 +191,7 @@ fn matmul<G: Group + Tile<4> + Tile<6>>(lhs: &QuantLhs<'_>, records: &[u8], dst:
     unsafe {
         match lhs.m {
             0 => {}
-            1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, 0, records, dst)),
+            1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, records, dst)),
             2..=4 => few_tokens::<G>(lhs, records, dst),
             _ => many_tokens::<G>(lhs, records, dst),
         }
@@ -202,17 +202,11 @@ fn matmul<G: Group + Tile<4> + Tile<6>>(lhs: &QuantLhs<'_>, records: &[u8], dst:
 ///
 /// `N` block scales are read ahead of the weights (see `with_scratch_for`).
 #[inline(always)]
-fn one_token<G: Group, const N: usize>(
-    lhs: &QuantLhs<'_>,
-    t: usize,
-    records: &[u8],
-    dst: &mut Columns<'_>,
-) {
+fn one_token<G: Group, const N: usize>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     let groups = lhs.groups;
-    let range = t * groups..(t + 1) * groups;
-    let q = lhs.q[range.start * GROUP..range.end * GROUP].as_chunks().0.as_chunks::<8>().0;
-    let (scales, sums) = (&lhs.scales[range.clone()], &lhs.sums[range]);
-    let outs = dst.row_mut(t).as_chunks_mut::<ROWS>().0;
+    let q = lhs.q[..groups * GROUP].as_chunks().0.as_chunks::<8>().0;
+    let (scales, sums) = (&lhs.scales[..groups], &lhs.sums[..groups]);
+    let outs = dst.row_mut(0).as_chunks_mut::<ROWS>().0;
     let mut scratch = [[0.0f32; ROWS]; N];
     let ask_ahead = ahead::is_needed();
 

@@ -1,8 +1,9 @@
 //! AVX2 with FMA and F16C: sixteen output rows in two registers, four inputs of each in one lane.
 //!
 //! `vpmaddubsw` multiplies unsigned by signed bytes and adds pairs in 16 bits. The nibbles of q4
-//! are unsigned as they are, and a whole group of 32 fits 16 bits: 8 · 2 · 15 · 127 = 30480. q8
-//! weights give their sign to the activations first: 2 · 127 · 127 fits, so nothing saturates.
+//! are unsigned as they are, and a whole group of 32 fits 16 bits: 8 · 2 · 15 · 127 = 30480. With one
+//! token q8 weights give their sign to the activations first: 2 · 128 · 127 fits, so nothing
+//! saturates. With several they are multiplied in 16 bits, see `tiles`.
 
 mod attention;
 mod matmul;

@@ -6,9 +6,8 @@
 
 use core::arch::x86_64::*;
 
-use super::broadcast;
-use super::load;
 use super::matmul::{Few, Group, Nibbles, Q8};
+use super::{broadcast, load};
 use crate::format::Encoding;
 use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
 use crate::kernels::x86_64::transpose_8x8;
@@ -19,14 +18,14 @@ use crate::quant::tile::Q8_GROUP_BYTES;
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn few_tokens<G: Tile<4>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    panel::matmul::<4, 1, 1, 32, G>(lhs, lhs.m, records, dst);
+    panel::matmul::<4, 1, 1, 32, G>(lhs, records, dst);
 }
 
 /// Six tokens use weights that are unpacked once: their sums take twelve of the sixteen registers.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn many_tokens<G: Tile<6>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    panel::matmul::<6, 1, 5, 32, G>(lhs, lhs.m, records, dst);
+    panel::matmul::<6, 1, 6, 32, G>(lhs, records, dst);
 }
 
 /// A group of `M` tokens, those behind the last being zero.
@@ -302,7 +301,7 @@ fn add_wide_products<const N: usize>(
     }
 }
 
-/// Does nothing, but the compiler does not know it and has all sums ready here: it would move
+/// Does nothing, but the compiler does not know it and has each sum ready here: it would move
 /// products of a later step up and add them in another order, for which there are not enough
 /// registers.
 #[inline]

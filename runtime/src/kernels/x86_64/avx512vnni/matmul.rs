@@ -261,7 +261,7 @@ fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     unsafe {
         match lhs.m {
             0 => {}
-            1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, 0, records, dst)),
+            1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, records, dst)),
             2..=8 => few_tokens::<G>(lhs, records, dst),
             _ => many_tokens::<G>(lhs, records, dst),
         }
@@ -274,9 +274,9 @@ fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn few_tokens<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     if lhs.m <= 4 {
-        panel::matmul::<4, 1, 1, 48, G>(lhs, lhs.m, records, dst);
+        panel::matmul::<4, 1, 1, 48, G>(lhs, records, dst);
     } else {
-        panel::matmul::<8, 1, 1, 48, G>(lhs, lhs.m, records, dst);
+        panel::matmul::<8, 1, 1, 48, G>(lhs, records, dst);
     }
 }
 
@@ -286,7 +286,7 @@ fn few_tokens<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn many_tokens<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    panel::matmul::<6, 2, 6, 48, G>(lhs, lhs.m, records, dst);
+    panel::matmul::<6, 2, 6, 48, G>(lhs, records, dst);
 }
 
 impl<const M: usize, const R: usize, G: Group> Tile<M, R> for G {
@@ -392,18 +392,12 @@ fn add<const M: usize, const N: usize, const R: usize, G: Group>(
 ///
 /// `N` block scales are read ahead of the weights (see `with_scratch_for`).
 #[inline(always)]
-fn one_token<G: Group, const N: usize>(
-    lhs: &QuantLhs<'_>,
-    t: usize,
-    records: &[u8],
-    dst: &mut Columns<'_>,
-) {
+fn one_token<G: Group, const N: usize>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     let groups = lhs.groups;
-    let range = t * groups..(t + 1) * groups;
-    let q = lhs.q[range.start * GROUP..range.end * GROUP].as_chunks().0;
+    let q = lhs.q[..groups * GROUP].as_chunks().0;
     let q: &[[[[i8; 4]; 1]; 8]] = q.as_chunks().0.as_chunks().0;
-    let (scales, sums) = (&lhs.scales[range.clone()], &lhs.sums[range]);
-    let outs = dst.row_mut(t).as_chunks_mut::<ROWS>().0;
+    let (scales, sums) = (&lhs.scales[..groups], &lhs.sums[..groups]);
+    let outs = dst.row_mut(0).as_chunks_mut::<ROWS>().0;
     let mut scratch = [[0.0f32; ROWS]; N];
     let ask_ahead = ahead::is_needed();
 
