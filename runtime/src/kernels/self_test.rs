@@ -85,8 +85,8 @@ const PARTS: [(&str, Digest); 11] = [
 const COLS: usize = 2 * GROUP;
 /// Numbers of tokens that make full tiles on every set, and every other kind but those of few tokens;
 /// one may take another way.
-const TOKENS: [usize; 3] = [MOST_TOKENS, 13, 1];
-const MOST_TOKENS: usize = 24;
+const TOKENS: [usize; 3] = [MOST_TOKENS, 9, 1];
+const MOST_TOKENS: usize = 12;
 /// An odd length, for what works on vectors.
 const LEN: usize = 45;
 /// Groups that are quantized together, and an odd length behind them.
