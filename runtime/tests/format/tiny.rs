@@ -1,5 +1,7 @@
 //! Small files in memory: made whole with `FileLayout`, then edited by hand.
 
+use std::sync::LazyLock;
+
 use pocketgpt_runtime::config::{Activation, Gpt2Config};
 use pocketgpt_runtime::error::FormatError;
 use pocketgpt_runtime::format::encode::FileLayout;
@@ -149,9 +151,11 @@ impl Parts {
     }
 }
 
-/// The file that most tests damage.
+/// The file that most tests damage, made once: under Miri it takes a second.
 pub fn file() -> FileBytes {
-    Parts::default().build(|role, _| encoding(role))
+    static FILE: LazyLock<FileBytes> =
+        LazyLock::new(|| Parts::default().build(|role, _| encoding(role)));
+    FILE.clone()
 }
 
 /// The 256 bytes, four merges and `<|endoftext|>`: 261 ids.
