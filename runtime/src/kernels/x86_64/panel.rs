@@ -123,12 +123,6 @@ pub(super) struct Sums<'a, 'd, const R: usize> {
 }
 
 impl<const R: usize> Sums<'_, '_, R> {
-    /// How many tokens there are.
-    #[inline(always)]
-    pub(super) fn tokens(&self) -> usize {
-        self.tokens.len()
-    }
-
     /// The sums of the `i`-th token with the `r`-th record, if there are such.
     #[inline(always)]
     pub(super) fn row(&mut self, i: usize, r: usize) -> Option<&mut [f32; ROWS]> {
@@ -148,9 +142,9 @@ pub(super) trait Tile<const M: usize, const R: usize = 1> {
     const ZERO: Self::Group;
     /// Packs a group of the tokens from `t` on; those behind the last one are zero.
     fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut Self::Group);
-    /// Adds what the groups of a panel give to the sums of each token. Pieces of records that
-    /// `sums` does not have are copies of others.
-    fn add(panel: &[Self::Group], pieces: [Piece<'_>; R], sums: Sums<'_, '_, R>);
+    /// Adds what the groups of a panel give to the sums of its first `N` tokens. Pieces of records
+    /// that `sums` does not have are copies of others.
+    fn add<const N: usize>(panel: &[Self::Group], pieces: [Piece<'_>; R], sums: Sums<'_, '_, R>);
 }
 
 /// The products of all tokens, which are divided among as few tiles as can hold them; `TILES` of
@@ -207,7 +201,12 @@ pub(super) fn matmul<
                             piece.next = next.weights;
                         }
                     }
-                    T::add(panel, pieces, sums);
+                    // Short tiles do less. Tokens are divided evenly, so there are none much shorter.
+                    match (M, sums.tokens.len()) {
+                        (6, ..=4) => T::add::<4>(panel, pieces, sums),
+                        (6, 5) => T::add::<5>(panel, pieces, sums),
+                        _ => T::add::<M>(panel, pieces, sums),
+                    }
                 }
             }
         }

@@ -89,13 +89,12 @@ where
     }
 
     #[inline(always)]
-    fn add(panel: &[PanelGroup<M>], [piece]: [Piece<'_>; 1], sums: Sums<'_, '_, 1>) {
-        // Batches are divided evenly: of more than four tokens each tile of six has at least three.
-        match (M, sums.tokens()) {
-            (6, ..=4) => add_few::<Self, M, 4>(panel, piece, sums),
-            (6, 5) => add_few::<Self, M, 5>(panel, piece, sums),
-            _ => add_few::<Self, M, M>(panel, piece, sums),
-        }
+    fn add<const N: usize>(
+        panel: &[PanelGroup<M>],
+        [piece]: [Piece<'_>; 1],
+        sums: Sums<'_, '_, 1>,
+    ) {
+        add_few::<Self, M, N>(panel, piece, sums);
     }
 }
 
@@ -197,13 +196,8 @@ impl<const M: usize> Tile<M> for Q8 {
     }
 
     #[inline(always)]
-    fn add(panel: &[WideGroup<M>], [piece]: [Piece<'_>; 1], sums: Sums<'_, '_, 1>) {
-        // Batches are divided evenly: of more than four tokens each tile of six has at least three.
-        match (M, sums.tokens()) {
-            (6, ..=4) => add_q8::<M, 4>(panel, piece, sums),
-            (6, 5) => add_q8::<M, 5>(panel, piece, sums),
-            _ => add_q8::<M, M>(panel, piece, sums),
-        }
+    fn add<const N: usize>(panel: &[WideGroup<M>], [piece]: [Piece<'_>; 1], sums: Sums<'_, '_, 1>) {
+        add_q8::<M, N>(panel, piece, sums);
     }
 }
 

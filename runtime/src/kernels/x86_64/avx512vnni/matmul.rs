@@ -320,13 +320,8 @@ impl<const M: usize, const R: usize, G: Group> Tile<M, R> for G {
     }
 
     #[inline(always)]
-    fn add(panel: &[PanelGroup<M>], pieces: [Piece<'_>; R], sums: Sums<'_, '_, R>) {
-        // Batches are divided evenly: of more than eight tokens each tile of six has at least four.
-        match (M, sums.tokens()) {
-            (6, ..=4) => add::<M, 4, R, G>(panel, pieces, sums),
-            (6, 5) => add::<M, 5, R, G>(panel, pieces, sums),
-            _ => add::<M, M, R, G>(panel, pieces, sums),
-        }
+    fn add<const N: usize>(panel: &[PanelGroup<M>], pieces: [Piece<'_>; R], sums: Sums<'_, '_, R>) {
+        add::<M, N, R, G>(panel, pieces, sums);
     }
 }
 
