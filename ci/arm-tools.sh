@@ -1,5 +1,6 @@
 # Compiler, cross linker and QEMU for 64-bit ARM, on Debian for x86-64. To be sourced:
 #
+#     . ci/packages.sh
 #     . ci/arm-tools.sh
 #     arm_tools                  # installs what is missing, which takes root
 #     RUSTC=$(arm_compiler)      # one that has the standard library of $TARGET
@@ -19,7 +20,6 @@ arm_compiler() {
 }
 
 install_arm_tools() (
-    export DEBIAN_FRONTEND=noninteractive
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     # For these calls apt looks at two architectures, whatever else dpkg is told of: a broken
@@ -27,14 +27,12 @@ install_arm_tools() (
     printf '#clear APT::Architectures;\nAPT::Architectures { "amd64"; "arm64"; };\n' \
         >"$folder/apt.conf"
     export APT_CONFIG="$folder/apt.conf"
-    apt-get -qq update
-    apt-get -qq install -y --no-install-recommends \
-        gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+    install_packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
     if [ -z "$(arm_compiler)" ]; then
-        apt-get -qq install -y --no-install-recommends rustc-web
+        install_packages rustc-web
         version=$(dpkg-query -W -f '${Version}' libstd-rust-web-dev)
         cd "$folder"
-        apt-get -qq -o APT::Sandbox::User=root download "libstd-rust-web-dev:arm64=$version"
+        apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User=root download "libstd-rust-web-dev:arm64=$version"
         dpkg-deb -x libstd-rust-web-dev_*_arm64.deb /
     fi
 )
@@ -44,4 +42,5 @@ arm_tools() {
         ! command -v aarch64-linux-gnu-gcc >/dev/null; then
         install_arm_tools >/dev/null
     fi
+    [ -n "$(arm_compiler)" ] || { echo "arm: no compiler has the standard library of $TARGET" >&2; exit 1; }
 }

@@ -12,6 +12,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+. ci/packages.sh
 . ci/arm-tools.sh
 arm_tools
 
@@ -72,7 +73,7 @@ on_cpu() {
     [ -n "$hashes" ] || { echo "arm: no hashes were compared on $1"; exit 1; }
     for isa in $(echo "$2" | tr , ' '); do
         text=$(ci/aarch64-runner "$CARGO_TARGET_DIR/$TARGET/debug/pocketgpt" \
-            generate "$PROMPT" --seed 1 -n 40 --isa "$isa" 2>/dev/null)
+            generate "$PROMPT" --seed 1 -n 40 --isa "$isa" 2>"$log") || { cat "$log"; exit 1; }
         [ "$text" = "$expected" ] || { echo "arm: another text on $1, --isa $isa: $text"; exit 1; }
     done
     echo "arm: $1 equals the specification on $covered, writes the same text on $2; golden hashes: $hashes"
@@ -138,7 +139,7 @@ make -s -C examples/c BUILD="$c_programs" LIB="$CARGO_TARGET_DIR/$TARGET/debug/l
     MODEL="$c_programs/model.pgpt" CC=aarch64-linux-gnu-gcc LDFLAGS=-static all "$c_programs/errors"
 export POCKETGPT_QEMU_CPU=cortex-a53
 run ci/aarch64-runner "$c_programs/errors" "$c_programs/model.pgpt"
-text=$(ci/aarch64-runner "$c_programs/no_heap" "$PROMPT")
+text=$(ci/aarch64-runner "$c_programs/no_heap" "$PROMPT" 2>"$log") || { cat "$log"; exit 1; }
 case $text in
 "$expected"*) echo "arm: C programs on $POCKETGPT_QEMU_CPU" ;;
 *) echo "arm: another text from C: $text"; exit 1 ;;

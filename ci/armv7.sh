@@ -10,6 +10,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 . ci/golden-files.sh
+. ci/packages.sh
 . ci/rust-target.sh
 triple=armv7-unknown-linux-gnueabihf
 target=${CARGO_TARGET_DIR:-$PWD/target}
@@ -20,9 +21,7 @@ run() {
 }
 
 if ! command -v arm-linux-gnueabihf-gcc >/dev/null || ! command -v qemu-arm >/dev/null; then
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-        gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user >/dev/null
+    install_packages gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user
 fi
 # Models are converted and the expected text written here, where it is fast.
 golden_files "$work"

@@ -17,6 +17,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # rustup's compiler does if it has the targets. Else core is built from Debian's source of it.
+. ci/packages.sh
 . ci/rust-target.sh
 build_std=
 for name in x86_64-unknown-none aarch64-unknown-none thumbv7em-none-eabihf; do
@@ -36,7 +37,7 @@ qemu() {
     fi
     root=$bare/qemu
     if [ ! -e "$root/usr/bin/$machine" ]; then
-        apt-get -qq update
+        update_packages
         mkdir -p "$work/debs/partial"
         apt-get -qq -y --no-install-recommends --download-only \
             -o Dir::Cache::archives="$work/debs" install qemu-system-arm >/dev/null

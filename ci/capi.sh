@@ -5,10 +5,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+. ci/packages.sh
 if ! command -v valgrind >/dev/null || ! command -v make >/dev/null || ! command -v cc >/dev/null; then
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-        valgrind make gcc libc6-dev >/dev/null
+    install_packages valgrind make gcc libc6-dev
 fi
 
 target=${CARGO_TARGET_DIR:-$PWD/target}

@@ -24,9 +24,9 @@ case $TARGET in
     x86_64-unknown-linux-gnu | aarch64-unknown-linux-gnu) ;;
     *) echo "fuzz: no sanitizer for $TARGET here, skipped"; exit 0 ;;
 esac
+. ci/packages.sh
 if ! command -v c++ >/dev/null; then
-    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq install -y --no-install-recommends g++; } >/dev/null
+    install_packages g++
 fi
 if [ "${FUZZ_TOOLCHAIN:-}" ]; then
     export RUSTUP_TOOLCHAIN="$FUZZ_TOOLCHAIN"

@@ -1,5 +1,6 @@
 # A compiler for a target that rustup or Debian has the standard library of. To be sourced:
 #
+#     . ci/packages.sh
 #     . ci/rust-target.sh
 #     rust_target wasm32-unknown-unknown std,panic_abort
 #     cargo build --target wasm32-unknown-unknown $BUILD_STD
@@ -14,9 +15,7 @@ has_rust_target() {
 # Debian's compiler and its source of the standard library.
 install_std_source() {
     if [ ! -e /usr/lib/rustlib/src/rust/library/core ]; then
-        apt-get -qq update
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-            rustc-web rust-web-src >/dev/null
+        install_packages rustc-web rust-web-src
     fi
 }
 

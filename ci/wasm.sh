@@ -6,14 +6,14 @@ set -eu
 cd "$(dirname "$0")/.."
 
 . ci/golden-files.sh
+. ci/packages.sh
 . ci/rust-target.sh
 target=${CARGO_TARGET_DIR:-$PWD/target}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 if ! command -v node >/dev/null; then
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends nodejs >/dev/null
+    install_packages nodejs
 fi
 golden_files "$work"
 cargo build --quiet --release -p pocketgpt

@@ -9,6 +9,7 @@ folder=$(cd "$folder" && pwd)
 # The sources of llama.cpp, as the Python package brings them.
 LLAMA=0.3.36
 
+. ci/packages.sh
 . ci/arm-tools.sh
 arm_tools
 missing=
@@ -17,7 +18,7 @@ command -v llvm-mca-19 >/dev/null || missing="$missing llvm-19"
 command -v gcc >/dev/null || missing="$missing gcc libc6-dev"
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # words
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null
+    install_packages $missing
 fi
 
 echo "arm: pocketgpt" >&2
