@@ -67,6 +67,28 @@ pub const fn record_len(encoding: Encoding, cols: usize) -> usize {
     }
 }
 
+/// The parts of a quantized record.
+#[derive(Clone, Copy)]
+pub(crate) struct Record<'a> {
+    /// Sixteen f32.
+    pub(crate) row_scales: &'a [u8; ROW_SCALES_BYTES],
+    /// `[groups][16]`
+    pub(crate) block_scales: &'a [[u8; ROWS]],
+    pub(crate) weights: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// # Panics
+    ///
+    /// If there are fewer bytes than the scales of so many groups take.
+    #[inline(always)]
+    pub(crate) fn new(record: &'a [u8], groups: usize) -> Self {
+        let (head, weights) = record.split_at(weights_offset(groups));
+        let (row_scales, block_scales) = head.split_first_chunk().expect("row scales");
+        Self { row_scales, block_scales: &block_scales.as_chunks().0[..groups], weights }
+    }
+}
+
 /// Place of the weight of (`lane`, `col`) among the weights of a q8 record.
 pub const fn q8_index(lane: usize, col: usize) -> usize {
     col / 4 * (4 * ROWS) + lane * 4 + col % 4

@@ -28,9 +28,15 @@ mod panel;
 #[inline(always)]
 pub(super) fn prefetch(bytes: &[u8]) {
     for line in bytes.chunks(64) {
-        // SAFETY: (1) part of every x86-64; (2) prefetching does not access memory.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        prefetch_line(line.as_ptr());
     }
+}
+
+/// There need not be anything.
+#[inline(always)]
+fn prefetch_line(address: *const u8) {
+    // SAFETY: (1) part of every x86-64; (2) prefetching does not access memory.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
 }
 
 /// Queries of one head, how many there are, and where their scores go.

@@ -13,7 +13,7 @@ use crate::format::Encoding;
 use crate::kernels::x86_64::ahead;
 use crate::kernels::{Columns, QuantLhs};
 use crate::parallel::share;
-use crate::quant::tile::{self, GROUP, ROWS};
+use crate::quant::tile::{self, GROUP, ROWS, Record};
 
 /// Bytes of weights that are used for one panel after the other: they should stay in the L2 cache.
 const WEIGHTS_AT_ONCE: usize = 512 << 10;
@@ -100,12 +100,11 @@ impl<'a> Piece<'a> {
 
     #[inline(always)]
     fn of_record(record: &'a [u8], all: usize, groups: &Range<usize>, group_bytes: usize) -> Self {
-        let (head, weights) = record.split_at(tile::weights_offset(all));
-        let (row_scales, block_scales) = head.split_at(tile::ROW_SCALES_BYTES);
-        let row_scales = bytemuck::cast_slice(row_scales).first_chunk();
+        let record = Record::new(record, all);
+        let row_scales = bytemuck::cast_slice(record.row_scales).first_chunk();
         Self {
-            block_scales: &block_scales.as_chunks().0[groups.clone()],
-            weights: &weights[groups.start * group_bytes..groups.end * group_bytes],
+            block_scales: &record.block_scales[groups.clone()],
+            weights: &record.weights[groups.start * group_bytes..groups.end * group_bytes],
             resume: groups.start > 0,
             row_scales: row_scales.filter(|_| groups.end == all),
             next: &[],

@@ -10,11 +10,13 @@ use super::tiles::{few_tokens, many_tokens};
 use super::{Avx2, broadcast, dot_signed, load, load_scales};
 use crate::format::Encoding;
 use crate::kernels::generic::Lanes;
-use crate::kernels::x86_64::ahead;
+use crate::kernels::x86_64::ahead::{self, Ahead};
 use crate::kernels::x86_64::panel::Tile;
 use crate::kernels::{Columns, QuantLhs};
 use crate::math::Simd;
-use crate::quant::tile::{self, GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
+use crate::quant::tile::{
+    self, GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS, Record,
+};
 
 /// How an encoding's groups are multiplied with one token.
 pub(super) trait Group {
@@ -191,6 +193,7 @@ fn matmul<G: Group + Tile<4> + Tile<6>>(lhs: &QuantLhs<'_>, records: &[u8], dst:
     unsafe {
         match lhs.m {
             0 => {}
+            1 if ahead::is_needed() => one_token_asking::<G>(lhs, records, dst),
             1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, records, dst)),
             2..=4 => few_tokens::<G>(lhs, records, dst),
             _ => many_tokens::<G>(lhs, records, dst),
@@ -204,43 +207,78 @@ fn matmul<G: Group + Tile<4> + Tile<6>>(lhs: &QuantLhs<'_>, records: &[u8], dst:
 #[inline(always)]
 fn one_token<G: Group, const N: usize>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     let groups = lhs.groups;
-    let q = lhs.q[..groups * GROUP].as_chunks().0.as_chunks::<8>().0;
-    let (scales, sums) = (&lhs.scales[..groups], &lhs.sums[..groups]);
-    let outs = dst.row_mut(0).as_chunks_mut::<ROWS>().0;
+    let (q, sums, scales) = (activations(lhs), &lhs.sums[..groups], &lhs.scales[..groups]);
     let mut scratch = [[0.0f32; ROWS]; N];
-    let ask_ahead = ahead::is_needed();
 
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
-    for (record, out) in records.zip(outs) {
-        let (head, weights) = record.split_at(tile::weights_offset(groups));
-        if ask_ahead {
-            ahead::ask(head);
-        }
-        let (row_scales, block_scales) = head.split_at(tile::ROW_SCALES_BYTES);
-        let block_scales = &block_scales.as_chunks::<ROWS>().0[..groups];
+    for (record, out) in records.zip(dst.row_mut(0).as_chunks_mut::<ROWS>().0) {
+        let Record { row_scales, block_scales, weights } = Record::new(record, groups);
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let mut acc = [_mm256_setzero_ps(); 2];
             for (i, block_scales) in block_scales.chunks(N).enumerate() {
                 let first = i * N;
                 for ((scale, b), a) in scratch.iter_mut().zip(block_scales).zip(&scales[first..]) {
-                    let product = Avx2(()).mul(G::block_scales(b), Avx2(()).splat(*a));
-                    Avx2(()).store(product, scale);
+                    Avx2(()).store(group_scale::<G>(b, *a), scale);
                 }
                 let weights = weights[first * G::BYTES..].chunks_exact(G::BYTES);
                 let groups = weights.zip(&q[first..]).zip(&sums[first..]);
                 for (((w, q), &sum), scale) in groups.zip(&scratch[..block_scales.len()]) {
-                    if ask_ahead {
-                        ahead::ask(w);
-                    }
-                    let dot = G::dot(w, q, sum);
-                    let dot = [_mm256_cvtepi32_ps(dot[0]), _mm256_cvtepi32_ps(dot[1])];
-                    acc = Avx2(()).fma(dot, Avx2(()).load(scale), acc);
+                    acc = add_group(acc, G::dot(w, q, sum), Avx2(()).load(scale));
                 }
             }
-            let s = row_scales.as_chunks().0;
-            let s = [_mm256_castsi256_ps(load(&s[0])), _mm256_castsi256_ps(load(&s[1]))];
-            Avx2(()).store(Avx2(()).mul(acc, s), out);
+            finish(acc, row_scales, out);
         }
     }
+}
+
+/// The product of one token with weights that are asked for, so that it does not matter to the
+/// hardware in which order they are read.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+fn one_token_asking<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    let groups = lhs.groups;
+    let (q, sums, scales) = (activations(lhs), &lhs.sums[..groups], &lhs.scales[..groups]);
+
+    let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
+    for (record, out) in records.zip(dst.row_mut(0).as_chunks_mut::<ROWS>().0) {
+        let mut ahead = Ahead::of(record);
+        let Record { row_scales, block_scales, weights } = Record::new(record, groups);
+        let weights = weights.chunks_exact(G::BYTES);
+        let mut acc = [_mm256_setzero_ps(); 2];
+        for ((((w, b), q), &sum), a) in weights.zip(block_scales).zip(q).zip(sums).zip(scales) {
+            ahead.ask_group(G::BYTES);
+            acc = add_group(acc, G::dot(w, q, sum), group_scale::<G>(b, *a));
+        }
+        finish(acc, row_scales, out);
+    }
+}
+
+/// The first token's, by groups and columns of four.
+#[inline(always)]
+fn activations<'a>(lhs: &QuantLhs<'a>) -> &'a [[[i8; 4]; 8]] {
+    lhs.q[..lhs.groups * GROUP].as_chunks().0.as_chunks().0
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn group_scale<G: Group>(b: &[u8; ROWS], a: f32) -> [__m256; 2] {
+    Avx2(()).mul(G::block_scales(b), Avx2(()).splat(a))
+}
+
+/// Adds a group's dot products to the sums of a record.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_group(acc: [__m256; 2], dot: [__m256i; 2], scale: [__m256; 2]) -> [__m256; 2] {
+    let dot = [_mm256_cvtepi32_ps(dot[0]), _mm256_cvtepi32_ps(dot[1])];
+    Avx2(()).fma(dot, scale, acc)
+}
+
+/// Multiplies the sums of a record with the scales of its rows.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn finish(acc: [__m256; 2], row_scales: &[u8; tile::ROW_SCALES_BYTES], out: &mut [f32; ROWS]) {
+    let s = row_scales.as_chunks().0;
+    let s = [_mm256_castsi256_ps(load(&s[0])), _mm256_castsi256_ps(load(&s[1]))];
+    Avx2(()).store(Avx2(()).mul(acc, s), out);
 }

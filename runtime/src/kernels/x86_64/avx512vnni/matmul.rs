@@ -8,11 +8,13 @@ use core::arch::x86_64::*;
 
 use super::{broadcast, load, load_ps, load_scales};
 use crate::format::Encoding;
-use crate::kernels::x86_64::ahead;
+use crate::kernels::x86_64::ahead::{self, Ahead};
 use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
 use crate::kernels::x86_64::transpose_8x8;
 use crate::kernels::{Columns, QuantLhs};
-use crate::quant::tile::{self, GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS};
+use crate::quant::tile::{
+    self, GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS, Record,
+};
 
 /// How an encoding's groups are multiplied.
 trait Group {
@@ -27,7 +29,9 @@ trait Group {
         q: &[[[i8; 4]; M]; 8],
         sums: [[__m512i; N]; R],
     ) -> [[__m512i; N]; R];
-    /// The dot products of a group with one token, for rows of at most 1024 inputs.
+    /// The dot products of a group with one token, while weights are asked for.
+    fn dot_of_one(weights: &[u8], q: &[[[i8; 4]; 1]; 8], ahead: &Ahead) -> __m512i;
+    /// The same, for rows of at most 1024 inputs where weights are not asked for.
     #[inline(always)]
     fn dot_of_short_row(weights: &[u8], q: &[[[i8; 4]; 1]; 8]) -> __m512i {
         // SAFETY: (1) called from functions with these target features only.
@@ -62,6 +66,19 @@ impl Group for Q8 {
             }
             each!(0 1 2 3 4 5 6 7);
             sums
+        }
+    }
+    #[inline(always)]
+    fn dot_of_one(weights: &[u8], q: &[[[i8; 4]; 1]; 8], ahead: &Ahead) -> __m512i {
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let mut dot = [[_mm512_setzero_si512()]];
+            for j in 0..8 {
+                dot = add_products(flipped(load_each([weights], j)), &q[j], dot);
+                ahead.ask_line(j);
+            }
+            let [[dot]] = dot;
+            dot
         }
     }
     /// In halves: with 256-bit loads Zen 4 reads 768-column matrices at 35 GB/s from memory, with
@@ -110,6 +127,19 @@ impl Group for Q4 {
         }
     }
     #[inline(always)]
+    fn dot_of_one(weights: &[u8], q: &[[[i8; 4]; 1]; 8], ahead: &Ahead) -> __m512i {
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let mut dots = [_mm512_setzero_si512(); 2];
+            for j in 0..4 {
+                let [w] = load_each([weights], j);
+                dots = add_nibbles_of_one::<15>(w, &q[2 * j..], dots);
+                ahead.ask_line(j);
+            }
+            _mm512_add_epi32(dots[0], dots[1])
+        }
+    }
+    #[inline(always)]
     fn block_scales(bytes: &[u8; ROWS]) -> __m512 {
         // SAFETY: (1) called from functions with these target features only.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_scales(bytes))) }
@@ -138,6 +168,21 @@ impl Group for Q3 {
                 d[r] = spare_bits([a[r], b[r], c[r]]);
             }
             add_nibbles::<7, M, N, R>(d, q_d, sums)
+        }
+    }
+    #[inline(always)]
+    fn dot_of_one(weights: &[u8], q: &[[[i8; 4]; 1]; 8], ahead: &Ahead) -> __m512i {
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let mut dots = [_mm512_setzero_si512(); 2];
+            let mut tiles = [_mm512_setzero_si512(); 3];
+            for j in 0..3 {
+                [tiles[j]] = load_each([weights], j);
+                dots = add_nibbles_of_one::<7>(tiles[j], &q[2 * j..], dots);
+                ahead.ask_line(j);
+            }
+            dots = add_nibbles_of_one::<7>(spare_bits(tiles), &q[6..], dots);
+            _mm512_add_epi32(dots[0], dots[1])
         }
     }
     #[inline(always)]
@@ -183,6 +228,23 @@ fn add_nibbles<const MASK: i8, const M: usize, const N: usize, const R: usize>(
     }
     sums = add_products(low, q_low, sums);
     add_products(high, q_high, sums)
+}
+
+/// Adds the products of a tile of nibbles with one token, those of low and of high ones by themselves: two
+/// short chains of instructions.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn add_nibbles_of_one<const MASK: i8>(
+    w: __m512i,
+    q: &[[[i8; 4]; 1]],
+    [low, high]: [__m512i; 2],
+) -> [__m512i; 2] {
+    let mask = _mm512_set1_epi8(MASK);
+    let w_high = _mm512_and_si512(_mm512_srli_epi16::<4>(w), mask);
+    [
+        _mm512_dpbusd_epi32(low, _mm512_and_si512(w, mask), broadcast(&q[0][0])),
+        _mm512_dpbusd_epi32(high, w_high, broadcast(&q[1][0])),
+    ]
 }
 
 /// Adds the products of four inputs: each activation is loaded once for all records.
@@ -261,6 +323,7 @@ fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     unsafe {
         match lhs.m {
             0 => {}
+            1 if ahead::is_needed() => one_token_asking::<G>(lhs, records, dst),
             1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, records, dst)),
             2..=8 => few_tokens::<G>(lhs, records, dst),
             _ => many_tokens::<G>(lhs, records, dst),
@@ -389,21 +452,12 @@ fn add<const M: usize, const N: usize, const R: usize, G: Group>(
 #[inline(always)]
 fn one_token<G: Group, const N: usize>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     let groups = lhs.groups;
-    let q = lhs.q[..groups * GROUP].as_chunks().0;
-    let q: &[[[[i8; 4]; 1]; 8]] = q.as_chunks().0.as_chunks().0;
-    let (scales, sums) = (&lhs.scales[..groups], &lhs.sums[..groups]);
-    let outs = dst.row_mut(0).as_chunks_mut::<ROWS>().0;
+    let (q, sums, scales) = (activations(lhs), &lhs.sums[..groups], &lhs.scales[..groups]);
     let mut scratch = [[0.0f32; ROWS]; N];
-    let ask_ahead = ahead::is_needed();
 
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
-    for (record, out) in records.zip(outs) {
-        let (head, weights) = record.split_at(tile::weights_offset(groups));
-        if ask_ahead {
-            ahead::ask(head);
-        }
-        let (row_scales, block_scales) = head.split_at(tile::ROW_SCALES_BYTES);
-        let block_scales = &block_scales.as_chunks::<ROWS>().0[..groups];
+    for (record, out) in records.zip(dst.row_mut(0).as_chunks_mut::<ROWS>().0) {
+        let Record { row_scales, block_scales, weights } = Record::new(record, groups);
         // SAFETY: (1) called from functions with these target features only; (2) (3) (4) stores go
         // to sixteen f32 that are borrowed exclusively.
         unsafe {
@@ -411,28 +465,66 @@ fn one_token<G: Group, const N: usize>(lhs: &QuantLhs<'_>, records: &[u8], dst: 
             for (i, block_scales) in block_scales.chunks(N).enumerate() {
                 let first = i * N;
                 for ((scale, b), a) in scratch.iter_mut().zip(block_scales).zip(&scales[first..]) {
-                    let product = _mm512_mul_ps(G::block_scales(b), _mm512_set1_ps(*a));
-                    _mm512_storeu_ps(scale.as_mut_ptr(), product);
+                    _mm512_storeu_ps(scale.as_mut_ptr(), group_scale::<G>(b, *a));
                 }
                 let weights = weights[first * G::BYTES..].chunks_exact(G::BYTES);
                 let groups = weights.zip(&q[first..]).zip(&sums[first..]);
                 for (((w, q), sum), scale) in groups.zip(&scratch[..block_scales.len()]) {
-                    if ask_ahead {
-                        ahead::ask(w);
-                    }
                     let dot = if N <= 32 {
                         G::dot_of_short_row(w, q)
                     } else {
                         let [[dot]] = G::dot([w], q, [[_mm512_setzero_si512()]]);
                         dot
                     };
-                    let offset = _mm512_set1_epi32(sum << G::OFFSET_SHIFT);
-                    let dot = _mm512_cvtepi32_ps(_mm512_sub_epi32(dot, offset));
-                    acc = _mm512_fmadd_ps(dot, _mm512_loadu_ps(scale.as_ptr()), acc);
+                    acc = add_group::<G>(acc, dot, *sum, _mm512_loadu_ps(scale.as_ptr()));
                 }
             }
-            let row_scales = load_ps(row_scales.first_chunk().expect("sixteen f32"));
-            _mm512_storeu_ps(out.as_mut_ptr(), _mm512_mul_ps(acc, row_scales));
+            _mm512_storeu_ps(out.as_mut_ptr(), _mm512_mul_ps(acc, load_ps(row_scales)));
         }
     }
+}
+
+/// The product of one token with weights that are asked for, so that it does not matter to the
+/// hardware in which order they are read.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn one_token_asking<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    let groups = lhs.groups;
+    let (q, sums, scales) = (activations(lhs), &lhs.sums[..groups], &lhs.scales[..groups]);
+
+    let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
+    for (record, out) in records.zip(dst.row_mut(0).as_chunks_mut::<ROWS>().0) {
+        let mut ahead = Ahead::of(record);
+        let Record { row_scales, block_scales, weights } = Record::new(record, groups);
+        let weights = weights.chunks_exact(G::BYTES);
+        let mut acc = _mm512_setzero_ps();
+        for ((((w, b), q), sum), a) in weights.zip(block_scales).zip(q).zip(sums).zip(scales) {
+            let dot = G::dot_of_one(w, q, &ahead);
+            ahead.end_group(G::BYTES);
+            acc = add_group::<G>(acc, dot, *sum, group_scale::<G>(b, *a));
+        }
+        let out_of_row = _mm512_mul_ps(acc, load_ps(row_scales));
+        // SAFETY: (2) (3) (4) sixteen f32 that are borrowed exclusively.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), out_of_row) }
+    }
+}
+
+/// The first token's, by groups and columns of four.
+#[inline(always)]
+fn activations<'a>(lhs: &QuantLhs<'a>) -> &'a [[[[i8; 4]; 1]; 8]] {
+    lhs.q[..lhs.groups * GROUP].as_chunks().0.as_chunks().0.as_chunks().0
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn group_scale<G: Group>(b: &[u8; ROWS], a: f32) -> __m512 {
+    _mm512_mul_ps(G::block_scales(b), _mm512_set1_ps(a))
+}
+
+/// Adds a group's dot products with unsigned weights to the sums of a record.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_group<G: Group>(acc: __m512, dot: __m512i, sum: i32, scale: __m512) -> __m512 {
+    let offset = _mm512_set1_epi32(sum << G::OFFSET_SHIFT);
+    _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(dot, offset)), scale, acc)
 }
