@@ -220,7 +220,7 @@ fn attention(c: &mut Criterion) {
                             kernels.scores_q8(black_box(&query8), cache, &[0.01], &mut scores);
                             let sum = kernels.softmax_unnormalized(&mut scores);
                             let halves = (&mut high[..], &mut low[..]);
-                            kernels.values_q8(&scores, cache, 1.0 / sum, halves, &mut out);
+                            kernels.values_q8(&scores, cache, 1.0 / sum, halves, None, &mut out);
                         } else {
                             kernels.scores(black_box(&query), cache, 0.1, &mut scores);
                             let sum = kernels.softmax_unnormalized(&mut scores);

@@ -223,5 +223,5 @@ fn attention_values(kernels: Kernels, side: Side, hd: usize, slots: usize, seen:
     let mut high = Guarded::new(side, rounded, |_| 0u8);
     let mut low = Guarded::new(side, rounded, |_| 0u8);
     kernels.prefetch_values(&cache, seen);
-    kernels.values_q8(&weights, &cache, 0.5, (&mut high, &mut low), &mut out);
+    kernels.values_q8(&weights, &cache, 0.5, (&mut high, &mut low), Some(&cache), &mut out);
 }

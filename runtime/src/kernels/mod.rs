@@ -109,6 +109,14 @@ pub enum HeadCache<'a> {
     },
 }
 
+/// What will be read behind the keys of a head, or behind its values, for kernels that ask for it meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Behind<'a> {
+    vectors: &'a [i8],
+    /// `[slots]`, or none.
+    scales: &'a [f32],
+}
+
 /// Largest weight of a value in q8 attention: 127 · 128, so that both 7-bit halves fit an i8.
 pub(crate) const VALUE_WEIGHT_MAX: f32 = 16_256.0;
 
@@ -119,11 +127,11 @@ type LayerNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
 type Pointwise = unsafe fn(&mut [f32], &[f32]);
 type AddResidual = unsafe fn(&mut [f32], &[f32], &[f32]);
 type ScoresFloat<T> = unsafe fn(&[f32], &[T], f32, &mut [f32]);
-type ScoresQ8 = unsafe fn(&[i8], &[f32], &[i8], &[f32], &mut [f32]);
+type ScoresQ8 = unsafe fn(&[i8], &[f32], &[i8], &[f32], Behind<'_>, &mut [f32]);
 type Softmax = unsafe fn(&mut [f32], &[usize], &mut [f32]);
 type ValuesFloat<T> = unsafe fn(&[f32], f32, &[T], &mut [f32]);
 type WeighValues = unsafe fn(&[f32], &[f32], &mut [u8], &mut [u8]) -> f32;
-type ValuesQ8 = unsafe fn(&[u8], &[u8], f32, &[i8], &mut [f32]);
+type ValuesQ8 = unsafe fn(&[u8], &[u8], f32, &[i8], Behind<'_>, &mut [f32]);
 
 /// The entries of a set of kernels; what each computes is said in [`scalar`].
 struct Table {
@@ -348,7 +356,7 @@ impl Kernels {
         scales: &[f32],
         scores: &mut [f32],
     ) {
-        let HeadCache::Q8 { keys, key_scales, .. } = cache else {
+        let HeadCache::Q8 { keys, key_scales, values, value_scales } = cache else {
             panic!("only a q8 cache takes quantized queries")
         };
         let (n, hd) = (scales.len(), queries.len() / scales.len());
@@ -357,14 +365,20 @@ impl Kernels {
         assert!(hd > 0 && hd.is_multiple_of(16) && slots.is_multiple_of(ROWS));
         let needed = hd.checked_mul(slots).expect("lengths that fit memory");
         assert!(keys.len() >= needed && key_scales.len() >= slots);
+        // A caller who wants scores alone need not have values.
+        let value_scales = value_scales.get(..slots).unwrap_or(key_scales);
+        let behind = Behind { vectors: values, scales: value_scales };
         // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
-        unsafe { (self.table.scores_q8)(queries, scales, keys, key_scales, scores) }
+        unsafe { (self.table.scores_q8)(queries, scales, keys, key_scales, behind, scores) }
     }
 
-    /// Asks for what [`Kernels::values_q8`] reads first, to call before the weights are computed.
+    /// Asks for what [`Kernels::values_q8`] reads first, to call before the weights of a single query are
+    /// computed. (Where [`Kernels::scores_q8`] asks by itself, this does nothing.)
     pub fn prefetch_values(&self, cache: &HeadCache<'_>, slots: usize) {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-        if let HeadCache::Q8 { values, value_scales, .. } = cache {
+        if let (HeadCache::Q8 { values, value_scales, .. }, false) =
+            (cache, x86_64::ahead::is_needed())
+        {
             let first = &values[..values.len().min(FIRST_VALUES)];
             x86_64::prefetch(bytemuck::cast_slice(&value_scales[..slots]));
             x86_64::prefetch(bytemuck::cast_slice(first));
@@ -421,7 +435,7 @@ impl Kernels {
 
     /// The same for a q8 cache: the weights, times the values' scales, become 14-bit integers
     /// relative to the largest. `high` and `low` are scratch for `weights.len()` bytes rounded up
-    /// to a multiple of 16.
+    /// to a multiple of 16. `next` is the head whose scores come next, if there is one.
     ///
     /// # Panics
     /// If lengths do not fit each other, or the cache is not q8.
@@ -431,6 +445,7 @@ impl Kernels {
         cache: &HeadCache<'_>,
         scale: f32,
         (high, low): (&mut [u8], &mut [u8]),
+        next: Option<&HeadCache<'_>>,
         out: &mut [f32],
     ) {
         let HeadCache::Q8 { values, value_scales, .. } = cache else {
@@ -445,10 +460,15 @@ impl Kernels {
             out.fill(0.0);
             return;
         }
+        let vectors = match next {
+            Some(HeadCache::Q8 { keys, .. }) => keys,
+            _ => &[][..],
+        };
+        let behind = Behind { vectors, scales: &[] };
         // SAFETY: (1) `self` proves the CPU; (2) lengths were checked just now.
         unsafe {
             let unit = (self.table.weigh_values)(weights, value_scales, high, low);
-            (self.table.values_q8)(high, low, unit * scale, values, out);
+            (self.table.values_q8)(high, low, unit * scale, values, behind, out);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What other sets must reproduce bit for bit is the order of the floating-point operations here.
 
-use super::{Columns, FloatLhs, QuantLhs, Table, VALUE_WEIGHT_MAX};
+use super::{Behind, Columns, FloatLhs, QuantLhs, Table, VALUE_WEIGHT_MAX};
 use crate::config::Activation;
 use crate::format::Encoding;
 use crate::isa::Isa;
@@ -209,7 +209,14 @@ fn scores_float<T: Copy>(
     }
 }
 
-fn scores_q8(queries: &[i8], scales: &[f32], keys: &[i8], key_scales: &[f32], scores: &mut [f32]) {
+fn scores_q8(
+    queries: &[i8],
+    scales: &[f32],
+    keys: &[i8],
+    key_scales: &[f32],
+    _: Behind<'_>,
+    scores: &mut [f32],
+) {
     let (hd, slots) = (queries.len() / scales.len(), scores.len() / scales.len());
     let rows = queries.chunks_exact(hd).zip(scores.chunks_exact_mut(slots));
     for ((query, scores), scale) in rows.zip(scales) {
@@ -285,7 +292,7 @@ fn weigh_values(weights: &[f32], value_scales: &[f32], high: &mut [u8], low: &mu
 }
 
 /// Both sums are exact; they are joined as floats.
-fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]) {
+fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], _: Behind<'_>, out: &mut [f32]) {
     let hd = out.len();
     for (d, out) in out.iter_mut().enumerate() {
         let sum = |weights: &[u8]| -> i32 {

@@ -253,7 +253,7 @@ fn attention(kernels: &Kernels, kind: KvKind) -> u64 {
         hash.floats(&scores);
         let weights: [f32; SLOTS] = n.floats::<SLOTS>().map(f32::abs);
         let (mut high, mut low) = ([0; SLOTS], [0; SLOTS]);
-        kernels.values_q8(&weights, &cache, 0.5, (&mut high, &mut low), &mut out);
+        kernels.values_q8(&weights, &cache, 0.5, (&mut high, &mut low), None, &mut out);
     } else {
         let (keys, values): ([f32; SLOTS * HEAD], [f32; SLOTS * HEAD]) = (n.floats(), n.floats());
         let halves = [keys.map(scalar::f32_to_f16), values.map(scalar::f32_to_f16)];

@@ -112,12 +112,14 @@ impl Attention<'_> {
             (heads, mine, scratch, out)
         });
         scatter(par, parts, |(heads, cache, scratch, mut out)| {
-            for (i, (head, cache)) in heads.zip(cache.chunks_exact_mut(head_lines)).enumerate() {
+            for (i, head) in heads.enumerate() {
+                let (cache, next) = cache[i * head_lines..].split_at_mut(head_lines);
+                let next = next.get(..head_lines);
                 self.store(qkv, qkv_stride, head, cache, scratch);
                 for (block, rows) in qkv.chunks(QUERIES * qkv_stride).enumerate() {
                     let first = block * QUERIES;
                     let queries = Queries { rows, stride: qkv_stride, head, first };
-                    self.attend(&queries, cache, scratch, |t, sum| {
+                    self.attend(&queries, cache, next, scratch, |t, sum| {
                         out.row_mut(t)[i * self.head_dim..][..self.head_dim].copy_from_slice(sum);
                     });
                 }
@@ -221,17 +223,20 @@ impl Attention<'_> {
         }
     }
 
-    /// Calls `each(token of the batch, weighted sum of values)`.
+    /// Calls `each(token of the batch, weighted sum of values)`. `next` is what the next head's cache
+    /// is, if there is one.
     fn attend(
         &self,
         queries: &Queries<'_>,
         cache: &[Line],
+        next: Option<&[Line]>,
         scratch: &mut HeadScratch<'_>,
         mut each: impl FnMut(usize, &[f32]),
     ) {
         let (slots, sums) = self.weigh(queries, cache, scratch);
         let cache = self.layout.view(cache);
         let n = queries.rows.len() / queries.stride;
+        let next = next.filter(|_| n == 1).map(|next| self.layout.view(next));
         for (i, sum) in sums[..n].iter().enumerate() {
             let t = queries.first + i;
             let row = &scratch.scores[i * slots..];
@@ -239,7 +244,14 @@ impl Attention<'_> {
             if self.layout.kv() == KvType::Q8 {
                 let weights = &row[..self.weighed(t)];
                 let halves = (&mut *scratch.high, &mut *scratch.low);
-                self.kernels.values_q8(weights, &cache, normalize, halves, scratch.sum);
+                self.kernels.values_q8(
+                    weights,
+                    &cache,
+                    normalize,
+                    halves,
+                    next.as_ref(),
+                    scratch.sum,
+                );
             } else {
                 let weights = &row[..self.visible(t)];
                 self.kernels.values(weights, &cache, normalize, scratch.sum);

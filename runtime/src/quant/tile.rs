@@ -67,28 +67,6 @@ pub const fn record_len(encoding: Encoding, cols: usize) -> usize {
     }
 }
 
-/// The parts of a quantized record.
-#[derive(Clone, Copy)]
-pub(crate) struct Record<'a> {
-    /// Sixteen f32.
-    pub(crate) row_scales: &'a [u8; ROW_SCALES_BYTES],
-    /// `[groups][16]`
-    pub(crate) block_scales: &'a [[u8; ROWS]],
-    pub(crate) weights: &'a [u8],
-}
-
-impl<'a> Record<'a> {
-    /// # Panics
-    ///
-    /// If there are fewer bytes than the scales of so many groups take.
-    #[inline(always)]
-    pub(crate) fn new(record: &'a [u8], groups: usize) -> Self {
-        let (head, weights) = record.split_at(weights_offset(groups));
-        let (row_scales, block_scales) = head.split_first_chunk().expect("row scales");
-        Self { row_scales, block_scales: &block_scales.as_chunks().0[..groups], weights }
-    }
-}
-
 /// Place of the weight of (`lane`, `col`) among the weights of a q8 record.
 pub const fn q8_index(lane: usize, col: usize) -> usize {
     col / 4 * (4 * ROWS) + lane * 4 + col % 4
@@ -121,35 +99,37 @@ pub const fn q3_value(weights: &[u8], lane: usize, col: usize) -> u8 {
 /// The parts of a quantized record.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantRecord<'a> {
-    bytes: &'a [u8],
-    groups: usize,
+    /// Sixteen f32.
+    pub(crate) row_scales: &'a [u8; ROW_SCALES_BYTES],
+    /// `[groups][16]`
+    pub(crate) block_scales: &'a [[u8; ROWS]],
+    pub(crate) weights: &'a [u8],
 }
 
 impl<'a> QuantRecord<'a> {
     /// A view of one record.
     ///
     /// # Panics
-    /// If `bytes` is shorter than [`record_len`] of the encoding says for the weights read later.
+    /// If `bytes` is shorter than the scales of so many groups.
+    #[inline(always)]
     pub fn new(bytes: &'a [u8], groups: usize) -> Self {
-        assert!(bytes.len() >= weights_offset(groups));
-        Self { bytes, groups }
+        let (head, weights) = bytes.split_at(weights_offset(groups));
+        let (row_scales, block_scales) = head.split_first_chunk().expect("row scales");
+        Self { row_scales, block_scales: &block_scales.as_chunks().0[..groups], weights }
     }
 
     /// Scale of a row.
     pub fn row_scale(&self, lane: usize) -> f32 {
-        let b = &self.bytes[4 * lane..4 * lane + 4];
-        f32::from_le_bytes([b[0], b[1], b[2], b[3]])
+        f32::from_le_bytes(self.row_scales.as_chunks().0[lane])
     }
 
     /// Block scales of a group, one byte per row: u8 in q8, i8 in q4 and q3.
     pub fn block_scales(&self, group: usize) -> &'a [u8; ROWS] {
-        assert!(group < self.groups);
-        let at = ROW_SCALES_BYTES + group * ROWS;
-        self.bytes[at..at + ROWS].try_into().expect("sixteen bytes")
+        &self.block_scales[group]
     }
 
     /// All weights.
     pub fn weights(&self) -> &'a [u8] {
-        &self.bytes[weights_offset(self.groups)..]
+        self.weights
     }
 }

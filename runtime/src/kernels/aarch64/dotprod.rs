@@ -11,7 +11,7 @@ use super::dot::{self, Dot, Group, Q3, Q4, Q8};
 use super::neon;
 use super::panel::{self, sdot::Sdot};
 use crate::isa::Isa;
-use crate::kernels::{Columns, QuantLhs, Table};
+use crate::kernels::{Behind, Columns, QuantLhs, Table};
 
 pub(in crate::kernels) static TABLE: Table = Table {
     isa: Isa::Dotprod,
@@ -120,6 +120,7 @@ pub(super) fn scores_q8(
     scales: &[f32],
     keys: &[i8],
     key_scales: &[f32],
+    _: Behind<'_>,
     scores: &mut [f32],
 ) {
     let (hd, slots) = (queries.len() / scales.len(), scores.len() / scales.len());
@@ -136,7 +137,14 @@ pub(super) fn scores_q8(
 }
 
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]) {
+pub(super) fn values_q8(
+    high: &[u8],
+    low: &[u8],
+    scale: f32,
+    values: &[i8],
+    _: Behind<'_>,
+    out: &mut [f32],
+) {
     let (high, low) = (bytemuck::cast_slice(high), bytemuck::cast_slice(low));
     let done = attention::values_of_pairs(high, low, scale, values, out);
     dot::values_q8::<_, 4>(Dotprod::new(), high, low, scale, values, out, done);

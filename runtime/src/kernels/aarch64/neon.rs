@@ -11,7 +11,7 @@ use super::{exp, quantize as groups};
 use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::generic::{self, Lanes};
-use crate::kernels::{Columns, FloatLhs, QuantLhs, Table};
+use crate::kernels::{Behind, Columns, FloatLhs, QuantLhs, Table};
 use crate::math::Simd;
 use crate::quant::tile::{self, GROUP};
 
@@ -369,12 +369,19 @@ fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
 }
 
 #[target_feature(enable = "neon")]
-fn scores_q8(queries: &[i8], scales: &[f32], keys: &[i8], key_scales: &[f32], scores: &mut [f32]) {
+fn scores_q8(
+    queries: &[i8],
+    scales: &[f32],
+    keys: &[i8],
+    key_scales: &[f32],
+    _: Behind<'_>,
+    scores: &mut [f32],
+) {
     dot::scores_q8(Neon::new(), queries, scales, keys, key_scales, scores);
 }
 
 #[target_feature(enable = "neon")]
-fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]) {
+fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], _: Behind<'_>, out: &mut [f32]) {
     let (high, low) = (bytemuck::cast_slice(high), bytemuck::cast_slice(low));
     dot::values_q8::<_, 2>(Neon::new(), high, low, scale, values, out, 0);
 }

@@ -20,7 +20,7 @@ const FAMILY: u32 = 0x1a;
 
 /// Whether this CPU needs it.
 #[inline]
-pub(super) fn is_needed() -> bool {
+pub(in crate::kernels) fn is_needed() -> bool {
     static ANSWER: Answer = Answer::unknown();
     #[cfg(test)]
     if let Some(needed) = tests::DECIDED.get() {
@@ -90,7 +90,7 @@ impl Ahead {
         Self { next: next.wrapping_add(tile::ROW_SCALES_BYTES) }
     }
 
-    /// For a line of a group's weights, where it is read. With AVX-512 in q8, 47 GB/s are read that way
+    /// For a line of a group's weights, or of a row, where it is read. With AVX-512 in q8, 47 GB/s are read that way
     /// and 37 if all lines of a group are asked for before one is read; for the slower AVX2 it is all the same.
     #[inline(always)]
     pub(super) fn ask_line(&self, line: usize) {
@@ -111,6 +111,39 @@ impl Ahead {
             self.ask_line(line);
         }
         self.end_group(weights);
+    }
+}
+
+/// Rows of a head's cache, of whole lines, that are read one after the other, and what is read behind
+/// them. They are asked for in the same way, line by line where a line is read.
+pub(super) struct Rows {
+    rows: *const u8,
+    behind: *const u8,
+    row: usize,
+    len: usize,
+}
+
+impl Rows {
+    /// How far ahead, but no further than there are rows.
+    const BYTES: usize = 8 << 10;
+
+    /// Rows of so many bytes.
+    #[inline(always)]
+    pub(super) fn new(rows: &[u8], row: usize, behind: &[i8]) -> Self {
+        // Where there is nothing behind them, what is in the cache already is asked for.
+        let behind = if behind.is_empty() { rows.as_ptr() } else { behind.as_ptr().cast() };
+        Self { rows: rows.as_ptr(), behind, row, len: rows.len() }
+    }
+
+    /// What to ask for with the lines of the `i`-th row.
+    #[inline(always)]
+    pub(super) fn behind(&self, i: usize) -> Ahead {
+        let at = i * self.row + Self::BYTES.min(self.len);
+        let next = match at.checked_sub(self.len) {
+            None => self.rows.wrapping_add(at),
+            Some(at) => self.behind.wrapping_add(at),
+        };
+        Ahead { next }
     }
 }
 

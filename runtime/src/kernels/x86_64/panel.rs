@@ -13,7 +13,7 @@ use crate::format::Encoding;
 use crate::kernels::x86_64::ahead;
 use crate::kernels::{Columns, QuantLhs};
 use crate::parallel::share;
-use crate::quant::tile::{self, GROUP, ROWS, Record};
+use crate::quant::tile::{self, GROUP, QuantRecord, ROWS};
 
 /// Bytes of weights that are used for one panel after the other: they should stay in the L2 cache.
 const WEIGHTS_AT_ONCE: usize = 512 << 10;
@@ -100,7 +100,7 @@ impl<'a> Piece<'a> {
 
     #[inline(always)]
     fn of_record(record: &'a [u8], all: usize, groups: &Range<usize>, group_bytes: usize) -> Self {
-        let record = Record::new(record, all);
+        let record = QuantRecord::new(record, all);
         let row_scales = bytemuck::cast_slice(record.row_scales).first_chunk();
         Self {
             block_scales: &record.block_scales[groups.clone()],

@@ -3,8 +3,9 @@
 use core::arch::x86_64::*;
 
 use super::{Avx2, broadcast, dot_signed, load};
+use crate::kernels::Behind;
 use crate::kernels::generic::Lanes;
-use crate::kernels::x86_64::{Queries, prefetch};
+use crate::kernels::x86_64::{Queries, ahead, prefetch};
 use crate::math::Simd;
 
 #[target_feature(enable = "avx2,fma")]
@@ -13,13 +14,14 @@ pub(super) fn scores_q8(
     scales: &[f32],
     keys: &[i8],
     key_scales: &[f32],
+    behind: Behind<'_>,
     scores: &mut [f32],
 ) {
     let mut left = Queries { queries, scales, scores };
     while let Some(block) = left.take_block(&[4, 1]) {
         match block.scales.len() {
-            4 => scores_of::<4>(block, keys, key_scales),
-            _ => scores_of::<1>(block, keys, key_scales),
+            4 => scores_of::<4>(block, keys, key_scales, behind),
+            _ => scores_of::<1>(block, keys, key_scales, behind),
         }
     }
 }
@@ -27,18 +29,31 @@ pub(super) fn scores_q8(
 /// The scores of `N` queries.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn scores_of<const N: usize>(block: Queries<'_>, keys: &[i8], key_scales: &[f32]) {
+fn scores_of<const N: usize>(
+    block: Queries<'_>,
+    keys: &[i8],
+    key_scales: &[f32],
+    behind: Behind<'_>,
+) {
     let Queries { queries, scales, scores } = block;
     let (hd, tiles) = (queries.len() / N, scores.len() / N / 16);
-    if N == 1 {
+    let ask = N == 1 && ahead::is_needed();
+    if N == 1 && !ask {
         prefetch(bytemuck::cast_slice(&key_scales[..tiles * 16]));
     }
     let queries = queries.as_chunks::<4>().0;
     let scores = scores.as_chunks_mut::<16>().0;
-    let keys = bytemuck::cast_slice::<i8, u8>(keys).as_chunks::<32>().0.as_chunks::<2>().0;
+    let keys = &bytemuck::cast_slice::<i8, u8>(keys)[..tiles * 16 * hd];
+    let rows = ahead::Rows::new(keys, 16 * hd, behind.vectors);
+    let keys = keys.as_chunks::<32>().0.as_chunks::<2>().0;
     let quads = hd / 4;
-    for (tile, keys) in keys.chunks_exact(quads).take(tiles).enumerate() {
+    for (tile, keys) in keys.chunks_exact(quads).enumerate() {
         let mut dots = [[_mm256_setzero_si256(); 2]; N];
+        let ahead = rows.behind(tile);
+        if ask {
+            prefetch(bytemuck::cast_slice(&key_scales[tile * 16..][..16]));
+            prefetch(bytemuck::cast_slice(&behind.scales[tile * 16..][..16]));
+        }
         for (i, key) in keys.iter().enumerate() {
             for half in 0..2 {
                 let key = load(&key[half]);
@@ -46,6 +61,9 @@ fn scores_of<const N: usize>(block: Queries<'_>, keys: &[i8], key_scales: &[f32]
                     let dot = dot_signed(key, broadcast(&queries[n * quads + i]));
                     dots[n][half] = _mm256_add_epi32(dots[n][half], dot);
                 }
+            }
+            if ask {
+                ahead.ask_line(i);
             }
         }
         for n in 0..N {
@@ -64,15 +82,32 @@ fn scores_of<const N: usize>(block: Queries<'_>, keys: &[i8], key_scales: &[f32]
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]) {
+pub(super) fn values_q8(
+    high: &[u8],
+    low: &[u8],
+    scale: f32,
+    values: &[i8],
+    behind: Behind<'_>,
+    out: &mut [f32],
+) {
     let quads = out.len() / 16;
-    let values = bytemuck::cast_slice::<i8, u8>(values).as_chunks::<32>().0.as_chunks::<2>().0;
+    let values = &bytemuck::cast_slice::<i8, u8>(values)[..high.len() * out.len()];
+    let rows = ahead::Rows::new(values, 64 * quads, behind.vectors);
+    let values = values.as_chunks::<32>().0.as_chunks::<2>().0;
+    let ask = ahead::is_needed();
     let outs = out.as_chunks_mut::<16>().0;
     for d in 0..quads {
         let mut sums = [[_mm256_setzero_si256(); 2]; 2];
         let ones = _mm256_set1_epi16(1);
         let weights = high.as_chunks::<4>().0.iter().zip(low.as_chunks::<4>().0);
-        for ((h, l), row) in weights.zip(values.chunks_exact(quads)) {
+        for (t, ((h, l), row)) in weights.zip(values.chunks_exact(quads)).enumerate() {
+            // The first time by, all lines of a row.
+            if ask && d == 0 {
+                let ahead = rows.behind(t);
+                for line in 0..quads {
+                    ahead.ask_line(line);
+                }
+            }
             for (part, weight) in [h, l].into_iter().enumerate() {
                 let weight = _mm256_set1_epi32(i32::from_ne_bytes(*weight));
                 for half in 0..2 {

@@ -3,8 +3,9 @@
 use core::arch::x86_64::*;
 
 use super::{Avx512, broadcast, load};
+use crate::kernels::Behind;
 use crate::kernels::generic::Lanes;
-use crate::kernels::x86_64::{Queries, prefetch};
+use crate::kernels::x86_64::{Queries, ahead, prefetch};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) fn scores_q8(
@@ -12,14 +13,15 @@ pub(super) fn scores_q8(
     scales: &[f32],
     keys: &[i8],
     key_scales: &[f32],
+    behind: Behind<'_>,
     scores: &mut [f32],
 ) {
     let mut left = Queries { queries, scales, scores };
     while let Some(block) = left.take_block(&[8, 4, 1]) {
         match block.scales.len() {
-            8 => scores_of::<8>(block, keys, key_scales),
-            4 => scores_of::<4>(block, keys, key_scales),
-            _ => scores_of::<1>(block, keys, key_scales),
+            8 => scores_of::<8>(block, keys, key_scales, behind),
+            4 => scores_of::<4>(block, keys, key_scales, behind),
+            _ => scores_of::<1>(block, keys, key_scales, behind),
         }
     }
 }
@@ -27,7 +29,12 @@ pub(super) fn scores_q8(
 /// The scores of `N` queries.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn scores_of<const N: usize>(block: Queries<'_>, keys: &[i8], key_scales: &[f32]) {
+fn scores_of<const N: usize>(
+    block: Queries<'_>,
+    keys: &[i8],
+    key_scales: &[f32],
+    behind: Behind<'_>,
+) {
     let Queries { queries, scales, scores } = block;
     let (hd, tiles) = (queries.len() / N, scores.len() / N / 16);
     let mut offsets = [_mm512_setzero_si512(); N];
@@ -36,19 +43,30 @@ fn scores_of<const N: usize>(block: Queries<'_>, keys: &[i8], key_scales: &[f32]
         *offset = _mm512_set1_epi32(-(sum << 7));
     }
     let sign = _mm512_set1_epi8(-128);
-    if N == 1 {
+    let ask = N == 1 && ahead::is_needed();
+    if N == 1 && !ask {
         prefetch(bytemuck::cast_slice(&key_scales[..tiles * 16]));
     }
     let queries = queries.as_chunks::<4>().0;
     let scores = scores.as_chunks_mut::<16>().0;
-    let keys = bytemuck::cast_slice::<i8, u8>(keys).as_chunks::<64>().0;
+    let keys = &bytemuck::cast_slice::<i8, u8>(keys)[..tiles * 16 * hd];
+    let rows = ahead::Rows::new(keys, 16 * hd, behind.vectors);
+    let keys = keys.as_chunks::<64>().0;
     let quads = hd / 4;
-    for (tile, keys) in keys.chunks_exact(quads).take(tiles).enumerate() {
+    for (tile, keys) in keys.chunks_exact(quads).enumerate() {
         let mut dots = offsets;
+        let ahead = rows.behind(tile);
+        if ask {
+            prefetch(bytemuck::cast_slice(&key_scales[tile * 16..][..16]));
+            prefetch(bytemuck::cast_slice(&behind.scales[tile * 16..][..16]));
+        }
         for (i, key) in keys.iter().enumerate() {
             let key = _mm512_xor_si512(load(key), sign);
             for n in 0..N {
                 dots[n] = _mm512_dpbusd_epi32(dots[n], key, broadcast(&queries[n * quads + i]));
+            }
+            if ask {
+                ahead.ask_line(i);
             }
         }
         for n in 0..N {
@@ -75,20 +93,29 @@ fn scores_of<const N: usize>(block: Queries<'_>, keys: &[i8], key_scales: &[f32]
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) fn values_q8(high: &[u8], low: &[u8], scale: f32, values: &[i8], out: &mut [f32]) {
+pub(super) fn values_q8(
+    high: &[u8],
+    low: &[u8],
+    scale: f32,
+    values: &[i8],
+    behind: Behind<'_>,
+    out: &mut [f32],
+) {
     let quads = out.len() / 16;
-    let values = bytemuck::cast_slice::<i8, u8>(values).as_chunks::<64>().0;
+    let values = &bytemuck::cast_slice::<i8, u8>(values)[..high.len() * out.len()];
+    let rows = ahead::is_needed().then(|| ahead::Rows::new(values, 64 * quads, behind.vectors));
+    let values = values.as_chunks::<64>().0;
     let outs = out.as_chunks_mut::<16>().0;
     let mut first = 0;
     while first + 4 <= quads {
-        let sums = weighted_sums::<4>(high, low, values, quads, first);
+        let sums = weighted_sums::<4>(high, low, values, quads, first, &rows);
         for i in 0..4 {
             Avx512(()).store(join(sums[i], scale), &mut outs[first + i]);
         }
         first += 4;
     }
     while first < quads {
-        let [sums] = weighted_sums::<1>(high, low, values, quads, first);
+        let [sums] = weighted_sums::<1>(high, low, values, quads, first, &rows);
         Avx512(()).store(join(sums, scale), &mut outs[first]);
         first += 1;
     }
@@ -103,10 +130,11 @@ fn weighted_sums<const N: usize>(
     values: &[[u8; 64]],
     quads: usize,
     first: usize,
+    rows: &Option<ahead::Rows>,
 ) -> [[__m512i; 2]; N] {
     let mut sums = [[_mm512_setzero_si512(); 2]; N];
     let weights = high.as_chunks::<4>().0.iter().zip(low.as_chunks::<4>().0);
-    for ((h, l), row) in weights.zip(values.chunks_exact(quads)) {
+    for (t, ((h, l), row)) in weights.zip(values.chunks_exact(quads)).enumerate() {
         let row: &[[u8; 64]; N] = row[first..].first_chunk().expect("a whole row");
         let h = _mm512_set1_epi32(i32::from_ne_bytes(*h));
         let l = _mm512_set1_epi32(i32::from_ne_bytes(*l));
@@ -114,6 +142,12 @@ fn weighted_sums<const N: usize>(
             let v = load(&row[i]);
             sums[i][0] = _mm512_dpbusd_epi32(sums[i][0], h, v);
             sums[i][1] = _mm512_dpbusd_epi32(sums[i][1], l, v);
+        }
+        if let Some(rows) = rows {
+            let ahead = rows.behind(t);
+            for i in 0..N {
+                ahead.ask_line(first + i);
+            }
         }
     }
     sums

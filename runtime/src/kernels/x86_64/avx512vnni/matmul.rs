@@ -13,7 +13,7 @@ use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
 use crate::kernels::x86_64::transpose_8x8;
 use crate::kernels::{Columns, QuantLhs};
 use crate::quant::tile::{
-    self, GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, Q8_GROUP_BYTES, ROWS, Record,
+    self, GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, Q8_GROUP_BYTES, QuantRecord, ROWS,
 };
 
 /// How an encoding's groups are multiplied.
@@ -457,7 +457,7 @@ fn one_token<G: Group, const N: usize>(lhs: &QuantLhs<'_>, records: &[u8], dst: 
 
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
     for (record, out) in records.zip(dst.row_mut(0).as_chunks_mut::<ROWS>().0) {
-        let Record { row_scales, block_scales, weights } = Record::new(record, groups);
+        let QuantRecord { row_scales, block_scales, weights } = QuantRecord::new(record, groups);
         // SAFETY: (1) called from functions with these target features only; (2) (3) (4) stores go
         // to sixteen f32 that are borrowed exclusively.
         unsafe {
@@ -495,7 +495,7 @@ fn one_token_asking<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Colu
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
     for (record, out) in records.zip(dst.row_mut(0).as_chunks_mut::<ROWS>().0) {
         let mut ahead = Ahead::of(record);
-        let Record { row_scales, block_scales, weights } = Record::new(record, groups);
+        let QuantRecord { row_scales, block_scales, weights } = QuantRecord::new(record, groups);
         let weights = weights.chunks_exact(G::BYTES);
         let mut acc = _mm512_setzero_ps();
         for ((((w, b), q), sum), a) in weights.zip(block_scales).zip(q).zip(sums).zip(scales) {
