@@ -32,7 +32,7 @@ install_arm_tools() (
         install_packages rustc-web
         version=$(dpkg-query -W -f '${Version}' libstd-rust-web-dev)
         cd "$folder"
-        apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User=root download "libstd-rust-web-dev:arm64=$version"
+        packages_apt -o APT::Sandbox::User=root download "libstd-rust-web-dev:arm64=$version"
         dpkg-deb -x libstd-rust-web-dev_*_arm64.deb /
     fi
 )

@@ -28,20 +28,18 @@ sysroot=$("${RUSTC:-rustc}" --print sysroot)
 linker=$(find "$sysroot/lib/rustlib" -name rust-lld | head -n 1)
 [ -n "$linker" ] || { echo "bare: $sysroot has no rust-lld"; exit 1; }
 
+# What is not installed is unpacked here, before its output is anybody's.
+root=$bare/qemu
+if ! command -v qemu-system-aarch64 >/dev/null || ! command -v qemu-system-arm >/dev/null; then
+    [ -e "$root/usr/bin/qemu-system-aarch64" ] || unpack_packages "$root" qemu-system-arm
+fi
+
 qemu() {
     machine=$1
     shift
     if command -v "$machine" >/dev/null; then
         timeout 120 "$machine" "$@" </dev/null
         return
-    fi
-    root=$bare/qemu
-    if [ ! -e "$root/usr/bin/$machine" ]; then
-        update_packages
-        mkdir -p "$work/debs/partial"
-        apt-get -qq -y --no-install-recommends --download-only \
-            -o Dir::Cache::archives="$work/debs" install qemu-system-arm >/dev/null
-        for package in "$work"/debs/*.deb; do dpkg-deb -x "$package" "$root"; done
     fi
     LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu \
         timeout 120 "$root/usr/bin/$machine" -L "$root/usr/share/qemu" "$@" </dev/null
