@@ -34,6 +34,7 @@ unpack_packages() (
     trap 'rm -rf "$archives"' EXIT
     mkdir "$archives/partial"
     update_packages
-    packages_apt install -y --no-install-recommends --download-only -o Dir::Cache::archives="$archives" "$@"
+    packages_apt install -y --no-install-recommends --download-only \
+        -o Dir::Cache::archives="$archives" -o APT::Sandbox::User=root "$@"
     for package in "$archives"/*.deb; do dpkg-deb -x "$package" "$root"; done
 )

@@ -111,9 +111,10 @@ pub enum HeadCache<'a> {
 
 /// What will be read behind the keys of a head, or behind its values, for kernels that ask for it meanwhile.
 #[derive(Clone, Copy)]
+#[allow(dead_code, reason = "only x86-64 asks")]
 pub(crate) struct Behind<'a> {
     vectors: &'a [i8],
-    /// `[slots]`, or none.
+    /// Behind keys, `[slots]`.
     scales: &'a [f32],
 }
 
@@ -373,7 +374,7 @@ impl Kernels {
     }
 
     /// Asks for what [`Kernels::values_q8`] reads first, to call before the weights of a single query are
-    /// computed. (Where [`Kernels::scores_q8`] asks by itself, this does nothing.)
+    /// computed. (On CPUs whose [`Kernels::scores_q8`] asks by itself, this does nothing.)
     pub fn prefetch_values(&self, cache: &HeadCache<'_>, slots: usize) {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         if let (HeadCache::Q8 { values, value_scales, .. }, false) =

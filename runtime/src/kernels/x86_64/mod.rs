@@ -35,6 +35,8 @@ pub(super) fn prefetch(bytes: &[u8]) {
 /// There need not be anything.
 #[inline(always)]
 fn prefetch_line(address: *const u8) {
+    #[cfg(test)]
+    ahead::tests::note(address);
     // SAFETY: (1) part of every x86-64; (2) prefetching does not access memory.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
 }

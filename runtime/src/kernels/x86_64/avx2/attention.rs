@@ -37,20 +37,18 @@ fn scores_of<const N: usize>(
 ) {
     let Queries { queries, scales, scores } = block;
     let (hd, tiles) = (queries.len() / N, scores.len() / N / 16);
-    let ask = N == 1 && ahead::is_needed();
-    if N == 1 && !ask {
+    let keys = &bytemuck::cast_slice::<i8, u8>(keys)[..tiles * 16 * hd];
+    let rows = if N == 1 { ahead::Rows::new(keys, 16 * hd, behind.vectors) } else { None };
+    if N == 1 && rows.is_none() {
         prefetch(bytemuck::cast_slice(&key_scales[..tiles * 16]));
     }
     let queries = queries.as_chunks::<4>().0;
     let scores = scores.as_chunks_mut::<16>().0;
-    let keys = &bytemuck::cast_slice::<i8, u8>(keys)[..tiles * 16 * hd];
-    let rows = ahead::Rows::new(keys, 16 * hd, behind.vectors);
     let keys = keys.as_chunks::<32>().0.as_chunks::<2>().0;
     let quads = hd / 4;
     for (tile, keys) in keys.chunks_exact(quads).enumerate() {
         let mut dots = [[_mm256_setzero_si256(); 2]; N];
-        let ahead = rows.behind(tile);
-        if ask {
+        if rows.is_some() {
             prefetch(bytemuck::cast_slice(&key_scales[tile * 16..][..16]));
             prefetch(bytemuck::cast_slice(&behind.scales[tile * 16..][..16]));
         }
@@ -62,8 +60,8 @@ fn scores_of<const N: usize>(
                     dots[n][half] = _mm256_add_epi32(dots[n][half], dot);
                 }
             }
-            if ask {
-                ahead.ask_line(i);
+            if let Some(rows) = &rows {
+                rows.ask_line(tile, i);
             }
         }
         for n in 0..N {
@@ -94,7 +92,6 @@ pub(super) fn values_q8(
     let values = &bytemuck::cast_slice::<i8, u8>(values)[..high.len() * out.len()];
     let rows = ahead::Rows::new(values, 64 * quads, behind.vectors);
     let values = values.as_chunks::<32>().0.as_chunks::<2>().0;
-    let ask = ahead::is_needed();
     let outs = out.as_chunks_mut::<16>().0;
     for d in 0..quads {
         let mut sums = [[_mm256_setzero_si256(); 2]; 2];
@@ -102,11 +99,10 @@ pub(super) fn values_q8(
         let weights = high.as_chunks::<4>().0.iter().zip(low.as_chunks::<4>().0);
         for (t, ((h, l), row)) in weights.zip(values.chunks_exact(quads)).enumerate() {
             // The first time by, all lines of a row.
-            if ask && d == 0 {
-                let ahead = rows.behind(t);
-                for line in 0..quads {
-                    ahead.ask_line(line);
-                }
+            if let Some(rows) = &rows
+                && d == 0
+            {
+                (0..quads).for_each(|line| rows.ask_line(t, line));
             }
             for (part, weight) in [h, l].into_iter().enumerate() {
                 let weight = _mm256_set1_epi32(i32::from_ne_bytes(*weight));

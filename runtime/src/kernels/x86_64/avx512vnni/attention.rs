@@ -43,20 +43,18 @@ fn scores_of<const N: usize>(
         *offset = _mm512_set1_epi32(-(sum << 7));
     }
     let sign = _mm512_set1_epi8(-128);
-    let ask = N == 1 && ahead::is_needed();
-    if N == 1 && !ask {
+    let keys = &bytemuck::cast_slice::<i8, u8>(keys)[..tiles * 16 * hd];
+    let rows = if N == 1 { ahead::Rows::new(keys, 16 * hd, behind.vectors) } else { None };
+    if N == 1 && rows.is_none() {
         prefetch(bytemuck::cast_slice(&key_scales[..tiles * 16]));
     }
     let queries = queries.as_chunks::<4>().0;
     let scores = scores.as_chunks_mut::<16>().0;
-    let keys = &bytemuck::cast_slice::<i8, u8>(keys)[..tiles * 16 * hd];
-    let rows = ahead::Rows::new(keys, 16 * hd, behind.vectors);
     let keys = keys.as_chunks::<64>().0;
     let quads = hd / 4;
     for (tile, keys) in keys.chunks_exact(quads).enumerate() {
         let mut dots = offsets;
-        let ahead = rows.behind(tile);
-        if ask {
+        if rows.is_some() {
             prefetch(bytemuck::cast_slice(&key_scales[tile * 16..][..16]));
             prefetch(bytemuck::cast_slice(&behind.scales[tile * 16..][..16]));
         }
@@ -65,8 +63,8 @@ fn scores_of<const N: usize>(
             for n in 0..N {
                 dots[n] = _mm512_dpbusd_epi32(dots[n], key, broadcast(&queries[n * quads + i]));
             }
-            if ask {
-                ahead.ask_line(i);
+            if let Some(rows) = &rows {
+                rows.ask_line(tile, i);
             }
         }
         for n in 0..N {
@@ -103,7 +101,7 @@ pub(super) fn values_q8(
 ) {
     let quads = out.len() / 16;
     let values = &bytemuck::cast_slice::<i8, u8>(values)[..high.len() * out.len()];
-    let rows = ahead::is_needed().then(|| ahead::Rows::new(values, 64 * quads, behind.vectors));
+    let rows = ahead::Rows::new(values, 64 * quads, behind.vectors);
     let values = values.as_chunks::<64>().0;
     let outs = out.as_chunks_mut::<16>().0;
     let mut first = 0;
@@ -144,9 +142,8 @@ fn weighted_sums<const N: usize>(
             sums[i][1] = _mm512_dpbusd_epi32(sums[i][1], l, v);
         }
         if let Some(rows) = rows {
-            let ahead = rows.behind(t);
             for i in 0..N {
-                ahead.ask_line(first + i);
+                rows.ask_line(t, first + i);
             }
         }
     }
