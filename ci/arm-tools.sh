@@ -27,9 +27,11 @@ install_arm_tools() (
     printf '#clear APT::Architectures;\nAPT::Architectures { "amd64"; "arm64"; };\n' \
         >"$folder/apt.conf"
     export APT_CONFIG="$folder/apt.conf"
-    install_packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
-    if [ -z "$(arm_compiler)" ]; then
-        install_packages rustc-web
+    compiler=
+    [ -n "$(arm_compiler)" ] || compiler=rustc-web
+    # shellcheck disable=SC2086 # no argument where it is empty
+    install_packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user $compiler
+    if [ -n "$compiler" ]; then
         version=$(dpkg-query -W -f '${Version}' libstd-rust-web-dev)
         cd "$folder"
         packages_apt -o APT::Sandbox::User=root download "libstd-rust-web-dev:arm64=$version"

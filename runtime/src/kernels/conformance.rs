@@ -50,7 +50,7 @@ fn specification() -> Kernels {
 
 /// The sets to test: all this CPU has. Those named in `POCKETGPT_REQUIRE_ISA` (separated by
 /// commas) must be among them.
-fn sets() -> Vec<Kernels> {
+pub(super) fn sets() -> Vec<Kernels> {
     let sets: Vec<_> = Isa::available().filter_map(Kernels::for_isa).collect();
     println!("covered: {:?}", sets.iter().map(Kernels::isa).collect::<Vec<_>>());
     for name in std::env::var("POCKETGPT_REQUIRE_ISA").unwrap_or_default().split_terminator(',') {

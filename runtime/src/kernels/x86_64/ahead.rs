@@ -159,7 +159,7 @@ pub(in crate::kernels) mod tests {
     use super::*;
     use crate::format::Encoding;
     use crate::isa::Isa;
-    use crate::kernels::{Columns, HeadCache, Kernels, Lhs, QuantLhs};
+    use crate::kernels::{Columns, HeadCache, Kernels, Lhs, QuantLhs, conformance};
     use crate::memory::Line;
     use crate::quant::tile::GROUP;
 
@@ -203,18 +203,14 @@ pub(in crate::kernels) mod tests {
         places.iter().flat_map(|place| place.start / 64..place.end / 64).collect()
     }
 
-    fn lines(n: usize) -> Vec<Line> {
-        vec![bytemuck::Zeroable::zeroed(); n]
-    }
-
     fn place(of: &[Line]) -> Range<usize> {
         let bytes: &[u8] = bytemuck::cast_slice(of);
         bytes.as_ptr().addr()..bytes.as_ptr().addr() + bytes.len()
     }
 
+    /// The sets that ask.
     fn sets() -> impl Iterator<Item = Kernels> {
-        let isas = Isa::available().filter(|&isa| isa != Isa::Scalar);
-        isas.map(|isa| Kernels::for_isa(isa).expect("available"))
+        conformance::sets().into_iter().filter(|set| set.isa() != Isa::Scalar)
     }
 
     #[test]
@@ -224,7 +220,7 @@ pub(in crate::kernels) mod tests {
             for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
                 for groups in [1, 2, 3, 4, 5, 24, 33] {
                     let len = tile::record_len(encoding, groups * GROUP);
-                    let records = lines(RECORDS * len / 64);
+                    let records = vec![Line::ZERO; RECORDS * len / 64];
                     let (q, scales) = (vec![1; groups * GROUP], vec![1.0; groups]);
                     let (sums, mut out) = (vec![32; groups], vec![0.0; RECORDS * ROWS]);
                     let q = QuantLhs { q: &q, scales: &scales, sums: &sums, m: 1, groups };
@@ -246,7 +242,7 @@ pub(in crate::kernels) mod tests {
     fn attention_asks_for_a_head_and_for_what_is_behind_it() {
         const HD: usize = 64;
         const SLOTS: usize = 320;
-        let part = || lines(SLOTS * HD / 64);
+        let part = || vec![Line::ZERO; SLOTS * HD / 64];
         let (keys, values, next) = (part(), part(), part());
         let scales = vec![0.0; SLOTS];
         let head = |keys, values| HeadCache::Q8 {

@@ -6,8 +6,9 @@
 
 use core::arch::x86_64::*;
 
-use super::{broadcast, load, load_ps, load_scales};
+use super::{Avx512, broadcast, load, load_ps, load_scales};
 use crate::format::Encoding;
+use crate::kernels::generic::Lanes;
 use crate::kernels::x86_64::ahead::{self, Ahead};
 use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
 use crate::kernels::x86_64::transpose_8x8;
@@ -458,14 +459,13 @@ fn one_token<G: Group, const N: usize>(lhs: &QuantLhs<'_>, records: &[u8], dst: 
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
     for (record, out) in records.zip(dst.row_mut(0).as_chunks_mut::<ROWS>().0) {
         let QuantRecord { row_scales, block_scales, weights } = QuantRecord::new(record, groups);
-        // SAFETY: (1) called from functions with these target features only; (2) (3) (4) stores go
-        // to sixteen f32 that are borrowed exclusively.
+        // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let mut acc = _mm512_setzero_ps();
             for (i, block_scales) in block_scales.chunks(N).enumerate() {
                 let first = i * N;
                 for ((scale, b), a) in scratch.iter_mut().zip(block_scales).zip(&scales[first..]) {
-                    _mm512_storeu_ps(scale.as_mut_ptr(), group_scale::<G>(b, *a));
+                    Avx512(()).store(group_scale::<G>(b, *a), scale);
                 }
                 let weights = weights[first * G::BYTES..].chunks_exact(G::BYTES);
                 let groups = weights.zip(&q[first..]).zip(&sums[first..]);
@@ -476,10 +476,10 @@ fn one_token<G: Group, const N: usize>(lhs: &QuantLhs<'_>, records: &[u8], dst: 
                         let [[dot]] = G::dot([w], q, [[_mm512_setzero_si512()]]);
                         dot
                     };
-                    acc = add_group::<G>(acc, dot, *sum, _mm512_loadu_ps(scale.as_ptr()));
+                    acc = add_group::<G>(acc, dot, *sum, Avx512(()).load(scale));
                 }
             }
-            _mm512_storeu_ps(out.as_mut_ptr(), _mm512_mul_ps(acc, load_ps(row_scales)));
+            Avx512(()).store(_mm512_mul_ps(acc, load_ps(row_scales)), out);
         }
     }
 }
@@ -503,9 +503,7 @@ fn one_token_asking<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Colu
             ahead.end_group(G::BYTES);
             acc = add_group::<G>(acc, dot, *sum, group_scale::<G>(b, *a));
         }
-        let out_of_row = _mm512_mul_ps(acc, load_ps(row_scales));
-        // SAFETY: (2) (3) (4) sixteen f32 that are borrowed exclusively.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), out_of_row) }
+        Avx512(()).store(_mm512_mul_ps(acc, load_ps(row_scales)), out);
     }
 }
 
