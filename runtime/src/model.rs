@@ -55,6 +55,6 @@ impl<'w> Gpt2<'w> {
     }
 
     pub(crate) fn linear(&self, weight: TensorView<'w>, norm: Option<Norm<'w>>) -> Linear<'_, 'w> {
-        Linear { kernels: &self.kernels, weight, norm }
+        Linear::new(&self.kernels, weight, norm)
     }
 }

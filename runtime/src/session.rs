@@ -3,19 +3,16 @@
 
 mod branching;
 mod context;
+mod layers;
 mod saving;
 
 use crate::error::CapacityError;
 use crate::format::Role;
-use crate::kernels::{Columns, Kernels};
 use crate::kv_cache::KvLayout;
 use crate::memory::Line;
 use crate::model::Gpt2;
-use crate::nn::attention::Attention;
-use crate::nn::embedding::embed;
 use crate::overflow::{Overflow, Progress, Rules};
 use crate::parallel::Parallel;
-use crate::quant::tile::ROWS;
 use crate::workspace::{Buffers, SessionOptions, Sizes};
 
 /// Looks at what happens inside; every method has a default that does nothing.
@@ -57,6 +54,8 @@ struct Batch<'a> {
     shadow: usize,
     /// The slot of the first branch's token.
     branch_slot: Option<usize>,
+    /// Of how many of them, the last ones, what the last block makes is wanted.
+    outputs: usize,
 }
 
 /// A text: its cache, its position, and scratch memory. Allocates nothing.
@@ -131,10 +130,14 @@ impl<'m, 'w> Session<'m, 'w> {
         assert_eq!(self.buffers.branches.count(), 0, "the text is split into branches");
         self.check(tokens, tokens.len(), par)?;
         let rest = self.skip(tokens, par);
-        self.feed_tapped(rest, par, &mut NoTap)
+        self.forward(rest, par, None, Wanted::Last)?;
+        Ok(self.last_logits())
     }
 
     /// [`Session::feed`], showing what happens inside.
+    ///
+    /// The last block goes over all tokens then, of which [`Session::feed`] has it store the keys and
+    /// values, and do the rest for the last one alone.
     ///
     /// # Errors
     /// As [`Session::feed`].
@@ -144,8 +147,8 @@ impl<'m, 'w> Session<'m, 'w> {
         par: &dyn Parallel,
         tap: &mut dyn Tap,
     ) -> Result<&[f32], CapacityError> {
-        self.forward(tokens, par, tap, Wanted::Last)?;
-        Ok(&self.buffers.logits[..self.model.config().vocab_size as usize])
+        self.forward(tokens, par, Some(tap), Wanted::Last)?;
+        Ok(self.last_logits())
     }
 
     /// Feeds tokens and calls `each(i, logits)` for every one of them, in order.
@@ -158,7 +161,11 @@ impl<'m, 'w> Session<'m, 'w> {
         par: &dyn Parallel,
         each: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), CapacityError> {
-        self.forward(tokens, par, &mut NoTap, Wanted::All(each))
+        self.forward(tokens, par, None, Wanted::All(each))
+    }
+
+    fn last_logits(&self) -> &[f32] {
+        &self.buffers.logits[..self.model.config().vocab_size as usize]
     }
 
     /// What is behind `ln_f` for rows of the residual stream: `rows` and `out` are `[m][n_embd]`.
@@ -203,200 +210,34 @@ impl<'m, 'w> Session<'m, 'w> {
         &mut self,
         tokens: &[u32],
         par: &dyn Parallel,
-        tap: &mut dyn Tap,
+        tap: Option<&mut dyn Tap>,
         mut wanted: Wanted<'_>,
     ) -> Result<(), CapacityError> {
         assert_eq!(self.buffers.branches.count(), 0, "the text is split into branches");
         self.check(tokens, tokens.len(), par)?;
+        let (looking, mut no_tap) = (tap.is_some(), NoTap);
+        let tap: &mut dyn Tap = tap.unwrap_or(&mut no_tap);
         let mut done = 0;
         while done < tokens.len() {
             self.make_room(par);
-            let batch = self.next_batch(&tokens[done..]);
+            let mut batch = self.next_batch(&tokens[done..]);
             let m = batch.tokens.len();
+            let logits = match &wanted {
+                Wanted::All(_) => 0..m,
+                Wanted::Last if done + m == tokens.len() => m - 1..m,
+                Wanted::Last => m..m,
+            };
+            batch.outputs = if looking { m } else { logits.len() };
             self.layers(&batch, par, tap);
-            match &mut wanted {
-                Wanted::All(each) => self.logits(0..m, par, &mut |i, row| each(done + i, row)),
-                Wanted::Last if done + m == tokens.len() => {
-                    self.logits(m - 1..m, par, &mut |_, _| {});
+            self.logits(logits, par, &mut |i, row| {
+                if let Wanted::All(each) = &mut wanted {
+                    each(done + i, row);
                 }
-                Wanted::Last => {}
-            }
+            });
             self.record(batch.tokens);
             self.progress.fed += m;
             done += m;
         }
         Ok(())
-    }
-
-    /// The blocks, over one batch; leaves the residual stream in `x`: a row of each token, then one
-    /// of each that is read into the shadow.
-    fn layers(&mut self, batch: &Batch<'_>, par: &dyn Parallel, tap: &mut dyn Tap) {
-        let (model, config, b) = (&self.model, self.model.config(), &mut self.buffers);
-        let (m, n_embd) = (batch.tokens.len(), config.n_embd as usize);
-        let rows = m + batch.shadow;
-        let position = self.progress.position;
-        let shadow_position = self.rules.shadow_position(position + m - batch.shadow);
-        let x = &mut b.x[..rows * n_embd]; // [rows, n_embd]
-        let found = &mut b.found[..rows * n_embd]; // [rows, n_embd]
-        let padded = |n: usize| n.next_multiple_of(ROWS);
-        let narrow = &mut b.narrow[..rows * padded(n_embd)]; // [rows, n_embd]
-
-        let (wte, wpe) = (model.file().tensor(Role::Wte, 0), model.file().tensor(Role::Wpe, 0));
-        for (t, x) in x.chunks_exact_mut(n_embd).enumerate() {
-            let (token, position) = match t.checked_sub(m) {
-                None if batch.branch_slot.is_some() => (t, position),
-                None => (t, position + t),
-                Some(t) => (m - batch.shadow + t, shadow_position + t),
-            };
-            let scratch = &mut narrow[..n_embd];
-            embed(&wte, &wpe, batch.tokens[token] as usize, position, x, scratch);
-        }
-        tap.hidden(0, position, &x[..m * n_embd]);
-
-        for layer in 0..config.n_layer as usize {
-            let weight = |role| model.file().tensor(role, layer);
-            let bias = |role| model.vector(role, layer);
-
-            // x -> query, key, value
-            let stride = padded(3 * n_embd);
-            let qkv = &mut b.wide[..rows * stride]; // [rows, 3 n_embd]
-            let norm = model.norm(Role::Ln1Weight, Role::Ln1Bias, layer);
-            let c_attn_bias = bias(Role::CAttnBias);
-            model.linear(weight(Role::CAttnWeight), Some(norm)).run(
-                par,
-                &mut b.lhs,
-                x,
-                qkv,
-                None,
-                |first, out, _| {
-                    let (out, bias) = common(out, &c_attn_bias[first..]);
-                    model.kernels().add(out, bias);
-                },
-            );
-
-            let attention_at = |position| Attention {
-                kernels: model.kernels(),
-                layout: &self.layout,
-                scale: config.attention_scale(layer),
-                head_dim: config.head_dim(),
-                heads: config.n_head as usize,
-                position,
-                window: self.window,
-                keep: self.rules.keep,
-                branches: batch.branch_slot.map(|first| (&b.branches, first)),
-            };
-            let attention = attention_at(position);
-            let lines = self.layout.layer_lines();
-            let layer_lines = layer * lines..(layer + 1) * lines;
-            let cache = &mut b.caches[self.progress.live][layer_lines.clone()];
-            let (qkv, shadow_qkv) = qkv.split_at(m * stride);
-            let (found_here, found_in_shadow) = found.split_at_mut(m * n_embd);
-            attention.run(par, qkv, stride, cache, &mut b.heads, found_here);
-            if tap.wants_attention(layer) {
-                let each = |head, position, weights: &[f32]| {
-                    tap.attention(layer, head, position, weights);
-                };
-                attention.inspect(qkv, stride, cache, &mut b.heads[0], each);
-            }
-            if batch.shadow > 0 {
-                let cache = &mut b.caches[1 - self.progress.live][layer_lines];
-                attention_at(shadow_position).run(
-                    par,
-                    shadow_qkv,
-                    stride,
-                    cache,
-                    &mut b.heads,
-                    found_in_shadow,
-                );
-            }
-
-            // x += c_proj(what attention found)
-            let c_proj_bias = bias(Role::AttnCProjBias);
-            model.linear(weight(Role::AttnCProjWeight), None).run(
-                par,
-                &mut b.lhs,
-                found,
-                narrow,
-                Some(Columns::new(x, n_embd)),
-                |first, out, x| add_residual(model.kernels(), x, out, &c_proj_bias[first..]),
-            );
-
-            // x += mlp(x)
-            let n_inner = config.n_inner as usize;
-            let hidden = &mut b.wide[..rows * padded(n_inner)]; // [rows, n_inner]
-            let norm = model.norm(Role::Ln2Weight, Role::Ln2Bias, layer);
-            let c_fc_bias = bias(Role::CFcBias);
-            model.linear(weight(Role::CFcWeight), Some(norm)).run(
-                par,
-                &mut b.lhs,
-                x,
-                hidden,
-                None,
-                |first, out, _| {
-                    let (out, bias) = common(out, &c_fc_bias[first..]);
-                    model.kernels().activate_biased(config.activation, out, bias);
-                },
-            );
-            if padded(n_inner) != n_inner {
-                close_gaps(hidden, padded(n_inner), n_inner);
-            }
-            let c_proj_bias = bias(Role::MlpCProjBias);
-            model.linear(weight(Role::MlpCProjWeight), None).run(
-                par,
-                &mut b.lhs,
-                &hidden[..rows * n_inner],
-                narrow,
-                Some(Columns::new(x, n_embd)),
-                |first, out, x| add_residual(model.kernels(), x, out, &c_proj_bias[first..]),
-            );
-            tap.hidden(layer + 1, position, &x[..m * n_embd]);
-        }
-    }
-
-    /// Logits of some rows of the batch at hand.
-    fn logits(
-        &mut self,
-        rows: core::ops::Range<usize>,
-        par: &dyn Parallel,
-        each: &mut dyn FnMut(usize, &[f32]),
-    ) {
-        let (model, config, b) = (&self.model, self.model.config(), &mut self.buffers);
-        let n_embd = config.n_embd as usize;
-        let vocab = config.vocab_size as usize;
-        let stride = vocab.next_multiple_of(ROWS);
-        let norm = model.norm(Role::LnFWeight, Role::LnFBias, 0);
-        let head = model.linear(model.file().head(), Some(norm));
-        let at_once = b.logits.len() / stride;
-        let mut first = rows.start;
-        while first < rows.end {
-            let m = at_once.min(rows.end - first);
-            let x = &b.x[first * n_embd..(first + m) * n_embd];
-            let logits = &mut b.logits[..m * stride];
-            head.run(par, &mut b.lhs, x, logits, None, |_, _, _| {});
-            for (i, row) in logits.chunks_exact(stride).enumerate() {
-                each(first + i, &row[..vocab]);
-            }
-            first += m;
-        }
-    }
-}
-
-/// `x += out + bias`
-fn add_residual(kernels: &Kernels, x: Option<&mut [f32]>, out: &mut [f32], bias: &[f32]) {
-    let (out, bias) = common(out, bias);
-    let (x, out) = common(x.expect("the residual stream was given"), out);
-    kernels.add_residual(x, out, bias);
-}
-
-/// What both have: columns behind that are padding.
-fn common<'a, 'b>(a: &'a mut [f32], b: &'b [f32]) -> (&'a mut [f32], &'b [f32]) {
-    let n = a.len().min(b.len());
-    (&mut a[..n], &b[..n])
-}
-
-/// Moves rows of `stride` numbers together so that `used` of each are left.
-fn close_gaps(rows: &mut [f32], stride: usize, used: usize) {
-    for row in 1..rows.len() / stride {
-        rows.copy_within(row * stride..row * stride + used, row * used);
     }
 }

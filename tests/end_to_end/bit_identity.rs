@@ -132,6 +132,49 @@ fn a_long_prompt_does_not_depend_on_threads_and_batches() {
     }
 }
 
+/// Of the last block only what the last token needs is computed, and its keys and values.
+#[test]
+fn asking_for_the_last_token_alone_changes_nothing() {
+    // 120 inputs: a query's last numbers share a record of the matrix with a key's first ones.
+    let head_40 = repository("tests/fixtures/variants/head-40");
+    for (path, to) in [(&head_40, Encoding::Q8), (&bundled(), Encoding::Q4)] {
+        let file = Converted::without_tokenizer(path, to);
+        let config = *file.model().config();
+        let tokens = config.n_ctx.min(90);
+        let ids: Vec<u32> = (0..tokens).map(|i| (i * 37 + 11) % config.vocab_size).collect();
+        let (prompt, behind) = ids.split_at(ids.len() - 3);
+        let run = |isa, threads, batch, all: bool| {
+            let model = file.model_on(isa);
+            let kv = KvType::Q8;
+            let options = SessionOptions { kv, batch, threads, ..SessionOptions::new(&config) };
+            let pool = ThreadPool::new(threads).unwrap();
+            let mut out = Vec::new();
+            with_session(model, &options, |session| {
+                if all {
+                    session.feed_all(prompt, &pool, &mut |_, row| out = bits(row)).unwrap();
+                } else {
+                    out = bits(session.feed(prompt, &pool).unwrap());
+                }
+                // Keys and values of all tokens are seen by those that follow.
+                for &id in behind {
+                    out.extend(bits(session.feed(&[id], &pool).unwrap()));
+                }
+            });
+            out
+        };
+        for isa in isas() {
+            let spec = run(isa, 1, 64, true);
+            for (threads, batch) in [(1, 64), (1, 2), (2, 29), (4, 1)] {
+                // Scalar code is slow: once is enough.
+                if isa != Isa::Scalar || threads == 2 {
+                    let ours = run(isa, threads, batch, false);
+                    assert!(ours == spec, "{to:?} {isa} {threads} threads, batch {batch}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_sliding_window_does_not_depend_on_batches() {
     let file = Converted::new(&bundled(), Encoding::Q4);

@@ -307,10 +307,20 @@ pub fn bytes_per_token(file: &WeightFile<'_>) -> u64 {
         .sum()
 }
 
-/// Multiply-adds with weights: of every token in the blocks, and of one whose logits are wanted.
-pub fn macs_per_token(file: &WeightFile<'_>) -> (u64, u64) {
-    let weights = |entry: &TensorEntry| u64::from(entry.rows) * u64::from(entry.cols);
+/// Multiply-adds with weights that reading some tokens takes, when the logits behind the last one are wanted:
+/// in the last block the others only leave a key and a value.
+pub fn macs_of_prompt(file: &WeightFile<'_>, tokens: u64) -> u64 {
+    let last = file.config().n_layer as u16 - 1;
+    let of_matrix = |entry: &TensorEntry| {
+        let weights = u64::from(entry.rows) * u64::from(entry.cols);
+        match entry.role {
+            _ if entry.layer != last => tokens * weights,
+            Role::CAttnWeight => (tokens - 1) * weights / 3 * 2 + weights,
+            _ => weights,
+        }
+    };
     let entries = file.tensors().map(|tensor| tensor.entry);
     let blocks = entries.filter(|entry| entry.role.in_block() && entry.role.is_matrix());
-    (blocks.map(|entry| weights(&entry)).sum(), weights(&file.head().entry))
+    let head = file.head().entry;
+    blocks.map(|entry| of_matrix(&entry)).sum::<u64>() + u64::from(head.rows) * u64::from(head.cols)
 }

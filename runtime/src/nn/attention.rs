@@ -1,5 +1,7 @@
 //! Causal self-attention over the cache, split between threads by heads.
 
+use core::ops::Range;
+
 use crate::branches::Branches;
 use crate::kernels::{Columns, Kernels};
 use crate::kv_cache::{KvLayout, KvType};
@@ -85,14 +87,18 @@ impl Attention<'_> {
         &row[(part * self.heads + head) * self.head_dim..][..self.head_dim]
     }
 
-    /// Stores the batch's keys and values in the cache, and writes what its queries find to `out`.
+    /// Stores the batch's keys and values in the cache, and writes what the queries of some of its
+    /// rows find to `out`; the others need not have one.
     ///
-    /// `qkv` is `[m][3 n_embd, rounded up to 16]`, `cache` the layer's lines, `out` `[m][n_embd]`.
+    /// `qkv` is `[m][3 n_embd, rounded up to 16]`, `cache` the layer's lines, `out`
+    /// `[rows][n_embd]`.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn run(
         &self,
         par: &dyn Parallel,
         qkv: &[f32],
         qkv_stride: usize,
+        rows: Range<usize>,
         cache: &mut [Line],
         scratch: &mut [HeadScratch<'_>],
         out: &mut [f32],
@@ -116,11 +122,13 @@ impl Attention<'_> {
                 let (cache, next) = cache[i * head_lines..].split_at_mut(head_lines);
                 let next = next.get(..head_lines);
                 self.store(qkv, qkv_stride, head, cache, scratch);
-                for (block, rows) in qkv.chunks(QUERIES * qkv_stride).enumerate() {
-                    let first = block * QUERIES;
-                    let queries = Queries { rows, stride: qkv_stride, head, first };
+                let asked = &qkv[rows.start * qkv_stride..rows.end * qkv_stride];
+                for (block, some) in asked.chunks(QUERIES * qkv_stride).enumerate() {
+                    let first = rows.start + block * QUERIES;
+                    let queries = Queries { rows: some, stride: qkv_stride, head, first };
                     self.attend(&queries, cache, next, scratch, |t, sum| {
-                        out.row_mut(t)[i * self.head_dim..][..self.head_dim].copy_from_slice(sum);
+                        out.row_mut(t - rows.start)[i * self.head_dim..][..self.head_dim]
+                            .copy_from_slice(sum);
                     });
                 }
             }

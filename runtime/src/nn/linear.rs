@@ -138,14 +138,31 @@ pub(crate) struct Linear<'a, 'w> {
     pub(crate) kernels: &'a Kernels,
     pub(crate) weight: TensorView<'w>,
     pub(crate) norm: Option<Norm<'w>>,
+    /// Records of the matrix that are multiplied.
+    blocks: Range<usize>,
 }
 
-impl Linear<'_, '_> {
+impl<'a, 'w> Linear<'a, 'w> {
+    pub(crate) fn new(
+        kernels: &'a Kernels,
+        weight: TensorView<'w>,
+        norm: Option<Norm<'w>>,
+    ) -> Self {
+        let blocks = 0..tile::blocks(weight.entry.rows as usize);
+        Self { kernels, weight, norm, blocks }
+    }
+
+    /// Only some of the outputs, and those that share a record with them.
+    pub(crate) fn outputs(self, outputs: Range<usize>) -> Self {
+        Self { blocks: outputs.start / ROWS..outputs.end.div_ceil(ROWS), ..self }
+    }
+
     /// `out[t] = norm(x[t]) · Wᵀ` for the rows of `x`, then `finish(first, out, other)` for each
     /// row and the columns of each thread: `first` is the number of the first column, `out` the
     /// columns, `other` those of `other` as far as it has them.
     ///
-    /// `x` is `[m][cols]`, `out` is `[m][rows rounded up to 16]`, `other` is `[m][anything]`.
+    /// `x` is `[m][cols]`, `out` is `[m][rows rounded up to 16]`, of which other columns than those of
+    /// [`Linear::outputs`] are left as they are, `other` is `[m][anything]`.
     pub(crate) fn run(
         &self,
         par: &dyn Parallel,
@@ -157,7 +174,8 @@ impl Linear<'_, '_> {
     ) {
         let m = x.len() / self.cols();
         let out = Columns::new(out, self.rows().next_multiple_of(ROWS));
-        let target = Target { out, other };
+        let (_, target) = Target { out, other }.split_at(self.blocks.start * ROWS);
+        let (target, _) = target.split_at(self.blocks.len() * ROWS);
         // Weights that are not quantized are four or two times as many bytes: reading them for each
         // part anew took a third of the speed.
         let parts = parts_by_tokens(m, par.threads()).filter(|_| self.is_quantized());
@@ -180,6 +198,11 @@ impl Linear<'_, '_> {
 
     fn is_quantized(&self) -> bool {
         self.weight.entry.encoding.is_quantized()
+    }
+
+    fn share_of_blocks(&self, par: &dyn Parallel, thread: usize) -> Range<usize> {
+        let share = share(self.blocks.len(), par.threads(), thread);
+        self.blocks.start + share.start..self.blocks.start + share.end
     }
 
     /// Fills the rows of these buffers from `x`.
@@ -233,7 +256,7 @@ impl Linear<'_, '_> {
         scatter(par, parts, |(mut buffers, x, mut target)| {
             self.prepare(&mut buffers, x);
             let lhs = self.lhs(&buffers, x);
-            self.multiply(&lhs, 0..tile::blocks(self.rows()), &mut target, finish);
+            self.multiply(&lhs, self.blocks.clone(), &mut target, finish);
         });
     }
 
@@ -249,7 +272,7 @@ impl Linear<'_, '_> {
     ) {
         let mut rest = Some((buffers.reborrow(), target));
         let parts = (0..par.threads()).map(|thread| {
-            let blocks = share(tile::blocks(self.rows()), par.threads(), thread);
+            let blocks = self.share_of_blocks(par, thread);
             let (buffers, target) = rest.take().expect("put back below");
             let (buffers, buffers_rest) = buffers.split(1, self.cols());
             let (target, target_rest) = target.split_at(blocks.len() * ROWS);
@@ -290,7 +313,7 @@ impl Linear<'_, '_> {
         let lhs = self.lhs(&all, x);
         let mut rest = Some(target);
         let parts = (0..par.threads()).map(|thread| {
-            let blocks = share(tile::blocks(self.rows()), par.threads(), thread);
+            let blocks = self.share_of_blocks(par, thread);
             let (mine, others) = rest.take().expect("put back below").split_at(blocks.len() * ROWS);
             rest = Some(others);
             (blocks, mine)

@@ -72,7 +72,8 @@ impl Session<'_, '_> {
         let slots = self.window + self.branch_slots;
         let branches = &mut self.buffers.branches;
         let first = branches.extend().ok_or(CapacityError::SlotsFull { slots })?;
-        self.layers(&Batch { tokens, shadow: 0, branch_slot: Some(first) }, par, &mut NoTap);
+        let batch = Batch { tokens, shadow: 0, branch_slot: Some(first), outputs: count };
+        self.layers(&batch, par, &mut NoTap);
         self.logits(0..count, par, &mut |_, _| {});
         (self.progress.position, self.progress.fed) =
             (self.progress.position + 1, self.progress.fed + 1);

@@ -79,7 +79,8 @@ impl Session<'_, '_> {
         (self.progress.fed, self.progress.position) = (fed, fed - dropped);
     }
 
-    /// The tokens that go through the layers next, at least one: there is a position for it.
+    /// The tokens that go through the layers next, at least one: there is a position for it. No
+    /// outputs are wanted yet.
     pub(super) fn next_batch<'t>(&self, tokens: &'t [u32]) -> Batch<'t> {
         let position = self.progress.position;
         // A batch must not overwrite slots that its own first tokens still see.
@@ -89,7 +90,7 @@ impl Session<'_, '_> {
             m = whole_units(m);
         }
         if self.rules.overflow != Overflow::Shadow {
-            return Batch { tokens: &tokens[..m], shadow: 0, branch_slot: None };
+            return Batch { tokens: &tokens[..m], shadow: 0, branch_slot: None, outputs: 0 };
         }
         // Those before the shadow's first one are read once, the others twice.
         let once = self.rules.shadow_start().saturating_sub(position);
@@ -101,7 +102,7 @@ impl Session<'_, '_> {
             m = m.min(once);
         }
         let shadow = m.saturating_sub(once);
-        Batch { tokens: &tokens[..m], shadow, branch_slot: None }
+        Batch { tokens: &tokens[..m], shadow, branch_slot: None, outputs: 0 }
     }
 
     /// Moves on behind tokens that went through the layers.

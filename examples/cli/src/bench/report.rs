@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::subject::Times;
 use super::{Arithmetic, Limits, Pauses, Subject, Task};
 use crate::machine::{self, Readings};
-use crate::model::{bits_per_weight, macs_per_token};
+use crate::model::{bits_per_weight, macs_of_prompt};
 use crate::units;
 
 /// Everything.
@@ -162,9 +162,11 @@ impl Measured {
         let options = subject.engine.options();
         let bytes = subject.weight_bytes_per_token;
         let at_depth = || task.depths.iter().copied().zip(&subject.at_depth);
-        let macs = macs_per_token(&file);
         let prefill: Vec<Prefill> = at_depth()
-            .map(|(depth, times)| Prefill::new(depth, task.prefill_at(depth).len(), macs, times))
+            .map(|(depth, times)| {
+                let tokens = task.prefill_at(depth).len();
+                Prefill::new(depth, tokens, macs_of_prompt(&file, tokens as u64), times)
+            })
             .collect();
         let cache = cache_bytes_per_position(&subject.engine, options);
         let decode: Vec<Decode> = at_depth()
@@ -214,9 +216,9 @@ fn cache_bytes_per_position(engine: &crate::engine::Engine<'_>, options: &Sessio
 }
 
 impl Prefill {
-    /// `macs`: multiply-adds of a token in the blocks, and of one whose logits are wanted.
-    fn new(depth: usize, tokens: usize, macs: (u64, u64), times: &Times) -> Self {
-        let macs = (tokens as u64 * macs.0 + macs.1) as f64;
+    /// `macs`: multiply-adds that these tokens take.
+    fn new(depth: usize, tokens: usize, macs: u64, times: &Times) -> Self {
+        let macs = macs as f64;
         let rounds = || times.prefill.iter();
         Self {
             depth,
