@@ -36,9 +36,13 @@ pub trait Tap {
     }
 }
 
-/// Looks at nothing.
-struct NoTap;
-impl Tap for NoTap {}
+/// To look on once more.
+fn reborrow<'t>(tap: &'t mut Option<&mut dyn Tap>) -> Option<&'t mut dyn Tap> {
+    match tap {
+        Some(tap) => Some(&mut **tap),
+        None => None,
+    }
+}
 
 /// Of which tokens logits are wanted.
 enum Wanted<'a> {
@@ -54,7 +58,8 @@ struct Batch<'a> {
     shadow: usize,
     /// The slot of the first branch's token.
     branch_slot: Option<usize>,
-    /// Of how many of them, the last ones, what the last block makes is wanted.
+    /// How many of them, the last ones, are completed in the last block; the others leave their keys
+    /// and values there.
     outputs: usize,
 }
 
@@ -136,8 +141,8 @@ impl<'m, 'w> Session<'m, 'w> {
 
     /// [`Session::feed`], showing what happens inside.
     ///
-    /// The last block goes over all tokens then, of which [`Session::feed`] has it store the keys and
-    /// values, and do the rest for the last one alone.
+    /// Here the last block goes over all tokens; [`Session::feed`] completes it for the last one
+    /// only, and stores the others' keys and values.
     ///
     /// # Errors
     /// As [`Session::feed`].
@@ -210,13 +215,11 @@ impl<'m, 'w> Session<'m, 'w> {
         &mut self,
         tokens: &[u32],
         par: &dyn Parallel,
-        tap: Option<&mut dyn Tap>,
+        mut tap: Option<&mut dyn Tap>,
         mut wanted: Wanted<'_>,
     ) -> Result<(), CapacityError> {
         assert_eq!(self.buffers.branches.count(), 0, "the text is split into branches");
         self.check(tokens, tokens.len(), par)?;
-        let (looking, mut no_tap) = (tap.is_some(), NoTap);
-        let tap: &mut dyn Tap = tap.unwrap_or(&mut no_tap);
         let mut done = 0;
         while done < tokens.len() {
             self.make_room(par);
@@ -227,8 +230,8 @@ impl<'m, 'w> Session<'m, 'w> {
                 Wanted::Last if done + m == tokens.len() => m - 1..m,
                 Wanted::Last => m..m,
             };
-            batch.outputs = if looking { m } else { logits.len() };
-            self.layers(&batch, par, tap);
+            batch.outputs = if tap.is_some() { m } else { logits.len() };
+            self.layers(&batch, par, reborrow(&mut tap));
             self.logits(logits, par, &mut |i, row| {
                 if let Wanted::All(each) = &mut wanted {
                     each(done + i, row);

@@ -1,5 +1,8 @@
 //! The same bits on every instruction set, thread count and batch split.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use pocketgpt_quantize::Encoding;
 use pocketgpt_runtime::KvType;
 use pocketgpt_runtime::isa::Isa;
@@ -8,6 +11,8 @@ use pocketgpt_runtime::parallel::{Parallel, Serial};
 use pocketgpt_runtime::pool::ThreadPool;
 use pocketgpt_runtime::workspace::SessionOptions;
 use pocketgpt_tests::{Converted, Golden, bits, bundled, isas, repository, with_session};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 
 /// Logits after every token, fed in pieces of these sizes (the last one again and again).
 fn logits(
@@ -132,16 +137,19 @@ fn a_long_prompt_does_not_depend_on_threads_and_batches() {
     }
 }
 
-/// Of the last block only what the last token needs is computed, and its keys and values.
+/// The last block is completed for the last token alone, and stores the keys and values of all.
 #[test]
 fn asking_for_the_last_token_alone_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
     // 120 inputs: a query's last numbers share a record of the matrix with a key's first ones.
-    let head_40 = repository("tests/fixtures/variants/head-40");
-    for (path, to) in [(&head_40, Encoding::Q8), (&bundled(), Encoding::Q4)] {
-        let file = Converted::without_tokenizer(path, to);
+    let head_40 = with_more_positions("head-40", &folder.path().join("head-40-longer"));
+    for file in [
+        Converted::without_tokenizer(&head_40, Encoding::Q8),
+        Converted::new(&bundled(), Encoding::Q8),
+        Converted::new(&bundled(), Encoding::F32),
+    ] {
         let config = *file.model().config();
-        let tokens = config.n_ctx.min(90);
-        let ids: Vec<u32> = (0..tokens).map(|i| (i * 37 + 11) % config.vocab_size).collect();
+        let ids: Vec<u32> = (0..90).map(|i| (i * 37 + 11) % config.vocab_size).collect();
         let (prompt, behind) = ids.split_at(ids.len() - 3);
         let run = |isa, threads, batch, all: bool| {
             let model = file.model_on(isa);
@@ -164,15 +172,40 @@ fn asking_for_the_last_token_alone_changes_nothing() {
         };
         for isa in isas() {
             let spec = run(isa, 1, 64, true);
-            for (threads, batch) in [(1, 64), (1, 2), (2, 29), (4, 1)] {
+            for (threads, batch) in [(1, 64), (1, 2), (2, 90), (4, 29)] {
                 // Scalar code is slow: once is enough.
                 if isa != Isa::Scalar || threads == 2 {
                     let ours = run(isa, threads, batch, false);
-                    assert!(ours == spec, "{to:?} {isa} {threads} threads, batch {batch}");
+                    let width = config.n_embd;
+                    assert!(ours == spec, "{width} wide, {isa} {threads} threads, batch {batch}");
                 }
             }
         }
     }
+}
+
+/// A fixture with its positions repeated until there are 128, which it takes for threads to share a
+/// prompt by tokens.
+fn with_more_positions(name: &str, folder: &Path) -> PathBuf {
+    const WPE: &str = "transformer.wpe.weight";
+    let fixture = repository("tests/fixtures/variants").join(name);
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&fs::read(fixture.join("config.json")).unwrap()).unwrap();
+    config["n_positions"] = 128.into();
+    let bytes = fs::read(fixture.join("model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let wpe = tensors.tensor(WPE).unwrap();
+    let [positions, n_embd] = wpe.shape() else { panic!("a matrix") };
+    let rows = wpe.data().repeat(128 / positions);
+    let longer = TensorView::new(wpe.dtype(), vec![128, *n_embd], &rows).unwrap();
+    let all = tensors.iter().map(|(name, tensor)| match name {
+        WPE => (name, longer.clone()),
+        _ => (name, tensor),
+    });
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    safetensors::serialize_to_file(all, None, &folder.join("model.safetensors")).unwrap();
+    folder.to_path_buf()
 }
 
 #[test]

@@ -307,8 +307,8 @@ pub fn bytes_per_token(file: &WeightFile<'_>) -> u64 {
         .sum()
 }
 
-/// Multiply-adds with weights that reading some tokens takes, when the logits behind the last one are wanted:
-/// in the last block the others only leave a key and a value.
+/// Multiply-adds with weights that reading some tokens, at least one, takes, when the logits behind
+/// the last one are wanted: in the last block the others only leave a key and a value.
 pub fn macs_of_prompt(file: &WeightFile<'_>, tokens: u64) -> u64 {
     let last = file.config().n_layer as u16 - 1;
     let of_matrix = |entry: &TensorEntry| {

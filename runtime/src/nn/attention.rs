@@ -28,11 +28,34 @@ pub(crate) struct HeadScratch<'m> {
     pub(crate) low: &'m mut [u8],
 }
 
+/// What `c_attn` made of some tokens: the query, key and value of each head, `[m][stride]`, where
+/// the stride is `3 n_embd` rounded up to 16.
+#[derive(Clone, Copy)]
+pub(crate) struct Qkv<'a> {
+    pub(crate) rows: &'a [f32],
+    pub(crate) stride: usize,
+}
+
+impl<'a> Qkv<'a> {
+    fn tokens(&self) -> usize {
+        self.rows.len() / self.stride
+    }
+
+    fn row(&self, t: usize) -> &'a [f32] {
+        &self.rows[t * self.stride..(t + 1) * self.stride]
+    }
+
+    /// Of some of the tokens, at most `n` at a time.
+    fn chunks(self, tokens: Range<usize>, n: usize) -> impl Iterator<Item = Self> {
+        let some = &self.rows[tokens.start * self.stride..tokens.end * self.stride];
+        some.chunks(n * self.stride).map(move |rows| Self { rows, ..self })
+    }
+}
+
 /// Some queries of one head.
 struct Queries<'a> {
-    /// Rows of `c_attn`'s output, at most [`QUERIES`].
-    rows: &'a [f32],
-    stride: usize,
+    /// Of at most [`QUERIES`] tokens.
+    qkv: Qkv<'a>,
     head: usize,
     /// Number in the batch of the first one's token.
     first: usize,
@@ -90,14 +113,11 @@ impl Attention<'_> {
     /// Stores the batch's keys and values in the cache, and writes what the queries of some of its
     /// rows find to `out`; the others need not have one.
     ///
-    /// `qkv` is `[m][3 n_embd, rounded up to 16]`, `cache` the layer's lines, `out`
-    /// `[rows][n_embd]`.
-    #[allow(clippy::too_many_arguments)]
+    /// `cache` is the layer's lines, `out` is `[rows][n_embd]`.
     pub(crate) fn run(
         &self,
         par: &dyn Parallel,
-        qkv: &[f32],
-        qkv_stride: usize,
+        qkv: Qkv<'_>,
         rows: Range<usize>,
         cache: &mut [Line],
         scratch: &mut [HeadScratch<'_>],
@@ -121,11 +141,10 @@ impl Attention<'_> {
             for (i, head) in heads.enumerate() {
                 let (cache, next) = cache[i * head_lines..].split_at_mut(head_lines);
                 let next = next.get(..head_lines);
-                self.store(qkv, qkv_stride, head, cache, scratch);
-                let asked = &qkv[rows.start * qkv_stride..rows.end * qkv_stride];
-                for (block, some) in asked.chunks(QUERIES * qkv_stride).enumerate() {
+                self.store(qkv, head, cache, scratch);
+                for (block, qkv) in qkv.chunks(rows.clone(), QUERIES).enumerate() {
                     let first = rows.start + block * QUERIES;
-                    let queries = Queries { rows: some, stride: qkv_stride, head, first };
+                    let queries = Queries { qkv, head, first };
                     self.attend(&queries, cache, next, scratch, |t, sum| {
                         out.row_mut(t - rows.start)[i * self.head_dim..][..self.head_dim]
                             .copy_from_slice(sum);
@@ -135,22 +154,15 @@ impl Attention<'_> {
         });
     }
 
-    fn store(
-        &self,
-        qkv: &[f32],
-        qkv_stride: usize,
-        head: usize,
-        cache: &mut [Line],
-        scratch: &mut HeadScratch<'_>,
-    ) {
+    fn store(&self, qkv: Qkv<'_>, head: usize, cache: &mut [Line], scratch: &mut HeadScratch<'_>) {
         let slot = |t: usize| match self.branches {
             None => self.slot(self.position + t),
             Some((_, first)) => first + t,
         };
         let four = 4 * self.layout.padded_head_dim();
         let by_fours = self.layout.kv() == KvType::Q8 && scratch.quantized.len() >= four;
-        let (m, mut t) = (qkv.len() / qkv_stride, 0);
-        let row = |t: usize| &qkv[t * qkv_stride..(t + 1) * qkv_stride];
+        let (m, mut t) = (qkv.tokens(), 0);
+        let row = |t| qkv.row(t);
         while t < m {
             let first = slot(t);
             // A ring may begin anew among the four.
@@ -176,10 +188,10 @@ impl Attention<'_> {
         scratch: &mut HeadScratch<'_>,
     ) -> (usize, [f32; QUERIES]) {
         let cache = self.layout.view(cache);
-        let n = queries.rows.len() / queries.stride;
+        let n = queries.qkv.tokens();
         let slots = self.visible(queries.first + n - 1).next_multiple_of(ROWS);
         let scores = &mut scratch.scores[..n * slots];
-        let rows = queries.rows.chunks_exact(queries.stride);
+        let rows = queries.qkv.rows.chunks_exact(queries.qkv.stride);
         let hd = self.layout.padded_head_dim();
         if self.layout.kv() == KvType::Q8 {
             let mut scales = [0.0; QUERIES];
@@ -243,7 +255,7 @@ impl Attention<'_> {
     ) {
         let (slots, sums) = self.weigh(queries, cache, scratch);
         let cache = self.layout.view(cache);
-        let n = queries.rows.len() / queries.stride;
+        let n = queries.qkv.tokens();
         let next = next.filter(|_| n == 1).map(|next| self.layout.view(next));
         for (i, sum) in sums[..n].iter().enumerate() {
             let t = queries.first + i;
@@ -272,15 +284,14 @@ impl Attention<'_> {
     /// `each(head, position, weights of the visible slots)`.
     pub(crate) fn inspect(
         &self,
-        qkv: &[f32],
-        qkv_stride: usize,
+        qkv: Qkv<'_>,
         cache: &[Line],
         scratch: &mut HeadScratch<'_>,
         mut each: impl FnMut(usize, usize, &[f32]),
     ) {
         for (head, cache) in cache.chunks_exact(self.layout.head_lines()).enumerate() {
-            for (t, rows) in qkv.chunks_exact(qkv_stride).enumerate() {
-                let queries = Queries { rows, stride: qkv_stride, head, first: t };
+            for (t, qkv) in qkv.chunks(0..qkv.tokens(), 1).enumerate() {
+                let queries = Queries { qkv, head, first: t };
                 let (_, sums) = self.weigh(&queries, cache, scratch);
                 let normalize = 1.0 / sums[0];
                 let weights = &mut scratch.scores[..self.visible(t)];

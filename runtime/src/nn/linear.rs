@@ -161,8 +161,8 @@ impl<'a, 'w> Linear<'a, 'w> {
     /// row and the columns of each thread: `first` is the number of the first column, `out` the
     /// columns, `other` those of `other` as far as it has them.
     ///
-    /// `x` is `[m][cols]`, `out` is `[m][rows rounded up to 16]`, of which other columns than those of
-    /// [`Linear::outputs`] are left as they are, `other` is `[m][anything]`.
+    /// `x` is `[m][cols]`, `out` is `[m][rows rounded up to 16]`, `other` is `[m][anything]`. Columns
+    /// that are no [`Linear::outputs`] are left as they are.
     pub(crate) fn run(
         &self,
         par: &dyn Parallel,

@@ -1,6 +1,6 @@
 //! Several texts that share a beginning, going on side by side.
 
-use super::{Batch, NoTap, Session};
+use super::{Batch, Session};
 use crate::branches::Branches;
 use crate::error::CapacityError;
 use crate::memory::Line;
@@ -73,7 +73,7 @@ impl Session<'_, '_> {
         let branches = &mut self.buffers.branches;
         let first = branches.extend().ok_or(CapacityError::SlotsFull { slots })?;
         let batch = Batch { tokens, shadow: 0, branch_slot: Some(first), outputs: count };
-        self.layers(&batch, par, &mut NoTap);
+        self.layers(&batch, par, None);
         self.logits(0..count, par, &mut |_, _| {});
         (self.progress.position, self.progress.fed) =
             (self.progress.position + 1, self.progress.fed + 1);

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::{Batch, NoTap, Session};
+use super::{Batch, Session};
 use crate::nn::linear::whole_units;
 use crate::overflow::{Overflow, Progress};
 use crate::parallel::Parallel;
@@ -191,7 +191,7 @@ impl Session<'_, '_> {
         let mut rest = &history[keep..keep + tail];
         while !rest.is_empty() {
             let batch = self.next_batch(rest);
-            self.layers(&batch, par, &mut NoTap);
+            self.layers(&batch, par, None);
             self.progress.position += batch.tokens.len();
             rest = &rest[batch.tokens.len()..];
         }
@@ -202,7 +202,7 @@ impl Session<'_, '_> {
     fn read(&mut self, mut tokens: &[u32], par: &dyn Parallel) {
         while !tokens.is_empty() {
             let batch = self.next_batch(tokens);
-            self.layers(&batch, par, &mut NoTap);
+            self.layers(&batch, par, None);
             self.record(batch.tokens);
             tokens = &tokens[batch.tokens.len()..];
         }

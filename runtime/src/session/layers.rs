@@ -2,34 +2,48 @@
 
 use core::ops::Range;
 
-use super::{Batch, Session, Tap};
+use super::{Batch, Session, Tap, reborrow};
 use crate::format::Role;
-use crate::kernels::{Columns, Kernels};
-use crate::nn::attention::Attention;
+use crate::kernels::Columns;
+use crate::nn::attention::{Attention, Qkv};
 use crate::nn::embedding::embed;
 use crate::parallel::Parallel;
 use crate::quant::tile::ROWS;
 
 impl Session<'_, '_> {
-    /// The blocks, over one batch; leaves the residual stream in `x`: a row of each token, then one
-    /// of each that is read into the shadow.
+    /// The blocks, over one batch; leaves in `x`, `[m][n_embd]`, the residual stream of its last
+    /// `outputs` tokens.
     ///
-    /// What comes behind the last block is wanted of few tokens of a prompt, or none. The others leave
-    /// their keys and values there, and go no further.
-    pub(super) fn layers(&mut self, batch: &Batch<'_>, par: &dyn Parallel, tap: &mut dyn Tap) {
+    /// The others leave their keys and values in the last block and go no further: what comes behind
+    /// it is wanted of few tokens of a prompt, or none. Whoever looks wants all of them.
+    pub(super) fn layers(
+        &mut self,
+        batch: &Batch<'_>,
+        par: &dyn Parallel,
+        mut tap: Option<&mut dyn Tap>,
+    ) {
         let n_embd = self.model.config().n_embd as usize;
         let n_layer = self.model.config().n_layer as usize;
         let m = batch.tokens.len();
+        assert!(tap.is_none() || batch.outputs == m);
         let position = self.progress.position;
-        self.embed(batch);
-        tap.hidden(0, position, &self.buffers.x[..m * n_embd]);
+        self.embed_batch(batch);
+        if let Some(tap) = &mut tap {
+            tap.hidden(0, position, &self.buffers.x[..m * n_embd]);
+        }
         for layer in 0..n_layer {
-            let rows = if layer + 1 < n_layer { 0..m + batch.shadow } else { m - batch.outputs..m };
-            self.attend(layer, batch, rows.clone(), par, tap);
+            let all = 0..m + batch.shadow;
+            let rows = if layer + 1 < n_layer { all.clone() } else { m - batch.outputs..m };
+            self.project(layer, all, rows.clone(), par);
+            self.attend(layer, batch, rows.clone(), par, reborrow(&mut tap));
             if !rows.is_empty() {
-                self.mlp(layer, rows, par);
+                self.add_product(Role::AttnCProjWeight, layer, rows.clone(), par);
+                self.expand(layer, rows.clone(), par);
+                self.add_product(Role::MlpCProjWeight, layer, rows, par);
             }
-            tap.hidden(layer + 1, position, &self.buffers.x[..m * n_embd]);
+            if let Some(tap) = &mut tap {
+                tap.hidden(layer + 1, position, &self.buffers.x[..m * n_embd]);
+            }
         }
     }
 
@@ -39,8 +53,9 @@ impl Session<'_, '_> {
         self.rules.shadow_position(self.progress.position + m - batch.shadow)
     }
 
-    /// `x = wte[token] + wpe[position]`
-    fn embed(&mut self, batch: &Batch<'_>) {
+    /// `x = wte[token] + wpe[position]`: a row of each token, then one of each that is read into the
+    /// shadow.
+    fn embed_batch(&mut self, batch: &Batch<'_>) {
         let (m, n_embd) = (batch.tokens.len(), self.model.config().n_embd as usize);
         let (position, shadow_position) = (self.progress.position, self.shadow_position_of(batch));
         let file = self.model.file();
@@ -57,33 +72,21 @@ impl Session<'_, '_> {
         }
     }
 
-    /// `x += c_proj(attention(ln_1(x)))` of some rows, after keys and values of all are stored.
-    fn attend(
-        &mut self,
-        layer: usize,
-        batch: &Batch<'_>,
-        rows: Range<usize>,
-        par: &dyn Parallel,
-        tap: &mut dyn Tap,
-    ) {
-        let (position, shadow_position) = (self.progress.position, self.shadow_position_of(batch));
-        let (model, config, b) = (&self.model, self.model.config(), &mut self.buffers);
-        let (m, n_embd) = (batch.tokens.len(), config.n_embd as usize);
-        let all = m + batch.shadow;
-
-        // x -> query, key, value
+    /// `wide = c_attn(ln_1(x))`: keys and values of all rows, queries of some.
+    fn project(&mut self, layer: usize, all: Range<usize>, rows: Range<usize>, par: &dyn Parallel) {
+        let (model, b) = (&self.model, &mut self.buffers);
+        let n_embd = model.config().n_embd as usize;
         let stride = padded(3 * n_embd);
-        let qkv = &mut b.wide[..all * stride]; // [all, 3 n_embd]
         let norm = model.norm(Role::Ln1Weight, Role::Ln1Bias, layer);
         let weight = model.file().tensor(Role::CAttnWeight, layer);
         let bias = model.vector(Role::CAttnBias, layer);
-        let mut c_attn = |rows: &Range<usize>, parts: Range<usize>| {
+        let mut parts = |rows: &Range<usize>, parts: Range<usize>| {
             let outputs = parts.start * n_embd..parts.end * n_embd;
             model.linear(weight, Some(norm)).outputs(outputs).run(
                 par,
                 &mut b.lhs,
-                &b.x[rows.start * n_embd..rows.end * n_embd],
-                &mut qkv[rows.start * stride..rows.end * stride],
+                &b.x[span(rows, n_embd)],
+                &mut b.wide[span(rows, stride)],
                 None,
                 |first, out, _| {
                     let (out, bias) = common(out, &bias[first..]);
@@ -91,15 +94,29 @@ impl Session<'_, '_> {
                 },
             );
         };
-        if rows.len() == all {
-            c_attn(&rows, 0..3);
-        } else {
-            c_attn(&(0..all), 1..3);
-            if !rows.is_empty() {
-                c_attn(&rows, 0..1);
-            }
+        if rows == all {
+            parts(&all, 0..3);
+            return;
         }
+        parts(&all, 1..3);
+        if !rows.is_empty() {
+            parts(&rows, 0..1);
+        }
+    }
 
+    /// Keys and values of all rows into the caches; `found` is what the queries of some find there,
+    /// `[rows, n_embd]`.
+    fn attend(
+        &mut self,
+        layer: usize,
+        batch: &Batch<'_>,
+        rows: Range<usize>,
+        par: &dyn Parallel,
+        tap: Option<&mut dyn Tap>,
+    ) {
+        let (position, shadow_position) = (self.progress.position, self.shadow_position_of(batch));
+        let (model, config, b) = (&self.model, self.model.config(), &mut self.buffers);
+        let (m, n_embd) = (batch.tokens.len(), config.n_embd as usize);
         let attention_at = |position| Attention {
             kernels: model.kernels(),
             layout: &self.layout,
@@ -111,56 +128,42 @@ impl Session<'_, '_> {
             keep: self.rules.keep,
             branches: batch.branch_slot.map(|first| (&b.branches, first)),
         };
-        let attention = attention_at(position);
-        let lines = self.layout.layer_lines();
-        let lines = layer * lines..(layer + 1) * lines;
-        let cache = &mut b.caches[self.progress.live][lines.clone()];
-        let (qkv, shadow_qkv) = qkv.split_at(m * stride);
+        let stride = padded(3 * n_embd);
+        let qkv = |rows| Qkv { rows: &b.wide[span(&rows, stride)], stride };
         let (here, in_shadow) = (rows.start..rows.end.min(m), 0..rows.end.saturating_sub(m));
-        let found = &mut b.found[..rows.len() * n_embd]; // [rows, n_embd]
-        let (found_here, found_in_shadow) = found.split_at_mut(here.len() * n_embd);
-        attention.run(par, qkv, stride, here, cache, &mut b.heads, found_here);
-        if tap.wants_attention(layer) {
+        let (found, found_in_shadow) =
+            b.found[..rows.len() * n_embd].split_at_mut(here.len() * n_embd);
+
+        let lines = span(&(layer..layer + 1), self.layout.layer_lines());
+        let cache = &mut b.caches[self.progress.live][lines.clone()];
+        let attention = attention_at(position);
+        attention.run(par, qkv(0..m), here, cache, &mut b.heads, found);
+        if let Some(tap) = tap
+            && tap.wants_attention(layer)
+        {
             let each = |head, position, weights: &[f32]| {
                 tap.attention(layer, head, position, weights);
             };
-            attention.inspect(qkv, stride, cache, &mut b.heads[0], each);
+            attention.inspect(qkv(0..m), cache, &mut b.heads[0], each);
         }
         if batch.shadow > 0 {
+            let (qkv, heads) = (qkv(m..m + batch.shadow), &mut b.heads);
             let cache = &mut b.caches[1 - self.progress.live][lines];
-            let (heads, found) = (&mut b.heads, found_in_shadow);
-            attention_at(shadow_position)
-                .run(par, shadow_qkv, stride, in_shadow, cache, heads, found);
+            attention_at(shadow_position).run(par, qkv, in_shadow, cache, heads, found_in_shadow);
         }
-        if rows.is_empty() {
-            return;
-        }
-
-        let x = &mut b.x[rows.start * n_embd..rows.end * n_embd];
-        let bias = model.vector(Role::AttnCProjBias, layer);
-        model.linear(model.file().tensor(Role::AttnCProjWeight, layer), None).run(
-            par,
-            &mut b.lhs,
-            found,
-            &mut b.narrow[..rows.len() * padded(n_embd)],
-            Some(Columns::new(x, n_embd)),
-            |first, out, x| add_residual(model.kernels(), x, out, &bias[first..]),
-        );
     }
 
-    /// `x += c_proj(act(c_fc(ln_2(x))))` of some rows.
-    fn mlp(&mut self, layer: usize, rows: Range<usize>, par: &dyn Parallel) {
+    /// `wide = act(c_fc(ln_2(x)))` of some rows, `[rows, n_inner]`.
+    fn expand(&mut self, layer: usize, rows: Range<usize>, par: &dyn Parallel) {
         let (model, config, b) = (&self.model, self.model.config(), &mut self.buffers);
         let (n_embd, n_inner) = (config.n_embd as usize, config.n_inner as usize);
-        let x = &mut b.x[rows.start * n_embd..rows.end * n_embd]; // [rows, n_embd]
-        let hidden = &mut b.wide[..rows.len() * padded(n_inner)]; // [rows, n_inner]
-
+        let hidden = &mut b.wide[..rows.len() * padded(n_inner)];
         let norm = model.norm(Role::Ln2Weight, Role::Ln2Bias, layer);
         let bias = model.vector(Role::CFcBias, layer);
         model.linear(model.file().tensor(Role::CFcWeight, layer), Some(norm)).run(
             par,
             &mut b.lhs,
-            x,
+            &b.x[span(&rows, n_embd)],
             hidden,
             None,
             |first, out, _| {
@@ -171,14 +174,29 @@ impl Session<'_, '_> {
         if padded(n_inner) != n_inner {
             close_gaps(hidden, padded(n_inner), n_inner);
         }
-        let bias = model.vector(Role::MlpCProjBias, layer);
-        model.linear(model.file().tensor(Role::MlpCProjWeight, layer), None).run(
+    }
+
+    /// Of some rows `x += c_proj(found)`, or for the MLP's `x += c_proj(wide)`.
+    fn add_product(&mut self, weight: Role, layer: usize, rows: Range<usize>, par: &dyn Parallel) {
+        let (model, b) = (&self.model, &mut self.buffers);
+        let n_embd = model.config().n_embd as usize;
+        let (bias, input) = match weight {
+            Role::AttnCProjWeight => (Role::AttnCProjBias, &*b.found),
+            _ => (Role::MlpCProjBias, &*b.wide),
+        };
+        let (weight, bias) = (model.file().tensor(weight, layer), model.vector(bias, layer));
+        let x = &mut b.x[span(&rows, n_embd)];
+        model.linear(weight, None).run(
             par,
             &mut b.lhs,
-            &hidden[..rows.len() * n_inner],
+            &input[..rows.len() * weight.entry.cols as usize],
             &mut b.narrow[..rows.len() * padded(n_embd)],
             Some(Columns::new(x, n_embd)),
-            |first, out, x| add_residual(model.kernels(), x, out, &bias[first..]),
+            |first, out, x| {
+                let (out, bias) = common(out, &bias[first..]);
+                let (x, out) = common(x.expect("the residual stream was given"), out);
+                model.kernels().add_residual(x, out, bias);
+            },
         );
     }
 
@@ -199,7 +217,7 @@ impl Session<'_, '_> {
         let mut first = rows.start;
         while first < rows.end {
             let m = at_once.min(rows.end - first);
-            let x = &b.x[first * n_embd..(first + m) * n_embd];
+            let x = &b.x[span(&(first..first + m), n_embd)];
             let logits = &mut b.logits[..m * stride];
             head.run(par, &mut b.lhs, x, logits, None, |_, _, _| {});
             for (i, row) in logits.chunks_exact(stride).enumerate() {
@@ -215,11 +233,9 @@ fn padded(n: usize) -> usize {
     n.next_multiple_of(ROWS)
 }
 
-/// `x += out + bias`
-fn add_residual(kernels: &Kernels, x: Option<&mut [f32]>, out: &mut [f32], bias: &[f32]) {
-    let (out, bias) = common(out, bias);
-    let (x, out) = common(x.expect("the residual stream was given"), out);
-    kernels.add_residual(x, out, bias);
+/// Where some rows of a matrix are.
+fn span(rows: &Range<usize>, width: usize) -> Range<usize> {
+    rows.start * width..rows.end * width
 }
 
 /// What both have: columns behind that are padding.
