@@ -7,8 +7,12 @@ use crate::format::Role;
 use crate::kernels::Columns;
 use crate::nn::attention::{Attention, Qkv};
 use crate::nn::embedding::embed;
-use crate::parallel::Parallel;
+use crate::parallel::{Parallel, Serial, scatter};
 use crate::quant::tile::ROWS;
+
+/// Fewest rows of embeddings that are worth a job: one takes some three microseconds, as long as it
+/// takes to wake a thread up.
+const SHARED_ROWS: usize = 8;
 
 impl Session<'_, '_> {
     /// The blocks, over one batch; leaves in `x`, `[m][n_embd]`, the residual stream of its last
@@ -27,7 +31,7 @@ impl Session<'_, '_> {
         let m = batch.tokens.len();
         assert!(tap.is_none() || batch.outputs == m);
         let position = self.progress.position;
-        self.embed_batch(batch);
+        self.embed_batch(batch, par);
         if let Some(tap) = &mut tap {
             tap.hidden(0, position, &self.buffers.x[..m * n_embd]);
         }
@@ -55,21 +59,34 @@ impl Session<'_, '_> {
 
     /// `x = wte[token] + wpe[position]`: a row of each token, then one of each that is read into the
     /// shadow.
-    fn embed_batch(&mut self, batch: &Batch<'_>) {
+    fn embed_batch(&mut self, batch: &Batch<'_>, par: &dyn Parallel) {
         let (m, n_embd) = (batch.tokens.len(), self.model.config().n_embd as usize);
         let (position, shadow_position) = (self.progress.position, self.shadow_position_of(batch));
         let file = self.model.file();
         let (wte, wpe) = (file.tensor(Role::Wte, 0), file.tensor(Role::Wpe, 0));
-        let x = &mut self.buffers.x[..(m + batch.shadow) * n_embd];
-        let scratch = &mut self.buffers.narrow[..n_embd];
-        for (t, x) in x.chunks_exact_mut(n_embd).enumerate() {
-            let (token, position) = match t.checked_sub(m) {
-                None if batch.branch_slot.is_some() => (t, position),
-                None => (t, position + t),
-                Some(t) => (m - batch.shadow + t, shadow_position + t),
-            };
-            embed(&wte, &wpe, batch.tokens[token] as usize, position, x, scratch);
-        }
+        let rows = m + batch.shadow;
+        let par: &dyn Parallel = if rows < SHARED_ROWS { &Serial } else { par };
+        let each = rows.div_ceil(par.threads());
+        let x = self.buffers.x[..rows * n_embd].chunks_mut(each * n_embd);
+        let scratch = self.buffers.narrow[..rows * n_embd].chunks_mut(each * n_embd);
+        let parts = (0..rows).step_by(each).zip(x.zip(scratch));
+        scatter(par, parts, |(first, (x, scratch))| {
+            for (t, x) in (first..).zip(x.chunks_exact_mut(n_embd)) {
+                let (token, position) = match t.checked_sub(m) {
+                    None if batch.branch_slot.is_some() => (t, position),
+                    None => (t, position + t),
+                    Some(t) => (m - batch.shadow + t, shadow_position + t),
+                };
+                embed(
+                    &wte,
+                    &wpe,
+                    batch.tokens[token] as usize,
+                    position,
+                    x,
+                    &mut scratch[..n_embd],
+                );
+            }
+        });
     }
 
     /// `wide = c_attn(ln_1(x))`: keys and values of all rows, queries of some.
