@@ -170,6 +170,14 @@ class Sources(unittest.TestCase):
             self.assertEqual(sorted(path.name for path in root.rglob("*")), ["dangling", "file.c", "vendor"])
             self.assertGreater(source.stat().st_mtime, 0)
 
+    def test_a_tile_configuration_is_stored_before_it_is_loaded(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "ggml" / "ggml-cpu" / "amx" / "mmq.cpp"
+            source.parent.mkdir(parents=True)
+            source.write_text("tc.palette_id = 1;\n    _tile_loadconfig(&tc);\n")
+            environment.mend(Path(folder))
+            self.assertRegex(source.read_text(), r'asm volatile\(.*"memory"\); _tile_loadconfig\(&tc\);')
+
 
 class Protocol(unittest.TestCase):
     def test_a_worker_answers_line_by_line(self):

@@ -81,7 +81,15 @@ def llama_source(folder: Path, python: Path) -> Path:
 
 
 def mend(source: Path) -> None:
-    """The sdist's files are dated so that ninja configures forever, and a `.git` points nowhere."""
+    """The sdist's files are dated so that ninja configures forever, and a `.git` points nowhere.
+
+    gcc 12's `_tile_loadconfig` claims to read eight of the 64 bytes that it reads, so the others are never
+    stored: on CPUs with AMX llama.cpp ends with a segmentation fault.
+    """
+    for path in source.rglob("ggml-cpu/amx/mmq.cpp"):
+        load = "_tile_loadconfig(&tc);"
+        stored = f'asm volatile("" : : "r"(&tc) : "memory"); {load}'
+        path.write_text(path.read_text().replace(load, stored))
     for path in list(source.rglob(".git")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in source.rglob("*"):
