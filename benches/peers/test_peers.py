@@ -177,6 +177,9 @@ class Sources(unittest.TestCase):
             source.write_text("tc.palette_id = 1;\n    _tile_loadconfig(&tc);\n")
             environment.mend(Path(folder))
             self.assertRegex(source.read_text(), r'asm volatile\(.*"memory"\); _tile_loadconfig\(&tc\);')
+            source.write_text("_tile_loadconfig(&config);")
+            with self.assertRaises(SystemExit):
+                environment.mend(Path(folder))
 
 
 class Protocol(unittest.TestCase):

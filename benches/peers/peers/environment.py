@@ -5,6 +5,7 @@ a comparison must be with the build for this one. The second build is for AVX2 a
 Needs Python's standard library only: it runs before anything is installed.
 """
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -32,32 +33,38 @@ def prepare(folder: Path, venv: Path | None, llama_avx2: Path | None, avx2: bool
     """Installs what is missing. `venv` and `llama_avx2` are used as they are; without them both are in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     python = (venv or folder / "venv") / "bin" / "python"
+    wanted = "".join(path.read_text() for path in sorted(HERE.glob("requirements*.txt")))
+    wanted += inspect.getsource(mend)
     if venv is None:
-        install(folder, python)
+        install(folder, python, wanted)
     elif not python.exists():
         sys.exit(f"{venv}: no virtual environment, {python} is missing")
     if not avx2:
         return Environment(python, None)
     if llama_avx2 is None:
         llama_avx2 = folder / "llama-avx2"
-        if not (llama_avx2 / "done").exists():
+        if not is_done(llama_avx2, wanted):
             source = llama_source(folder, python)
             build_llama(source, python, AVX2_ONLY, "--target", str(llama_avx2), "--upgrade")
-            (llama_avx2 / "done").touch()
+            (llama_avx2 / "done").write_text(wanted)
     return Environment(python, llama_avx2)
 
 
-def install(folder: Path, python: Path) -> None:
+def is_done(folder: Path, wanted: str) -> bool:
+    """Whether what is installed there is what is wanted now."""
+    done = folder / "done"
+    return done.exists() and done.read_text() == wanted
+
+
+def install(folder: Path, python: Path, wanted: str) -> None:
     """Makes the virtual environment, or goes on where an earlier run was stopped."""
-    done = python.parent.parent / "done"
-    wanted = "".join(path.read_text() for path in sorted(HERE.glob("requirements*.txt")))
-    if done.exists() and done.read_text() == wanted:
+    if is_done(python.parent.parent, wanted):
         return
     note(f"installing the peers into {python.parent.parent}: some 4 GB, once")
     run(sys.executable, "-m", "venv", str(python.parent.parent))
     pip(python, "install", "-r", str(HERE / "requirements.txt"))
     build_llama(llama_source(folder, python), python, NATIVE)
-    done.write_text(wanted)
+    (python.parent.parent / "done").write_text(wanted)
 
 
 def llama_source(folder: Path, python: Path) -> Path:
@@ -87,9 +94,11 @@ def mend(source: Path) -> None:
     stored: on CPUs with AMX llama.cpp ends with a segmentation fault.
     """
     for path in source.rglob("ggml-cpu/amx/mmq.cpp"):
-        load = "_tile_loadconfig(&tc);"
+        load, text = "_tile_loadconfig(&tc);", path.read_text()
+        if load not in text:
+            sys.exit(f"{path}: there is no {load} to mend any more")
         stored = f'asm volatile("" : : "r"(&tc) : "memory"); {load}'
-        path.write_text(path.read_text().replace(load, stored))
+        path.write_text(text.replace(load, stored))
     for path in list(source.rglob(".git")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in source.rglob("*"):
@@ -100,7 +109,7 @@ def build_llama(source: Path, python: Path, flags: list[str], *options: str) -> 
     note(f"building llama.cpp with {' '.join(flags)}: some minutes, once")
     tools = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "CMAKE_ARGS": " ".join(flags), "PATH": tools}
-    options = ["--no-deps", "--no-build-isolation", "--no-cache-dir", *options]
+    options = ["--no-deps", "--no-build-isolation", "--no-cache-dir", "--force-reinstall", *options]
     run(*pip_command(python), "install", *options, str(source), env=environment)
 
 
