@@ -36,7 +36,7 @@ pub trait Tap {
     }
 }
 
-/// To look on once more.
+/// For another call. (`as_deref_mut` would lend it for as long as it lives, so a loop could do so once.)
 fn reborrow<'t>(tap: &'t mut Option<&mut dyn Tap>) -> Option<&'t mut dyn Tap> {
     match tap {
         Some(tap) => Some(&mut **tap),

@@ -145,6 +145,7 @@ fn asking_for_the_last_token_alone_changes_nothing() {
     let head_40 = with_more_positions("head-40", &folder.path().join("head-40-longer"));
     for file in [
         Converted::without_tokenizer(&head_40, Encoding::Q8),
+        Converted::without_tokenizer(&head_40, Encoding::F32),
         Converted::new(&bundled(), Encoding::Q8),
         Converted::new(&bundled(), Encoding::F32),
     ] {
@@ -172,7 +173,7 @@ fn asking_for_the_last_token_alone_changes_nothing() {
         };
         for isa in isas() {
             let spec = run(isa, 1, 64, true);
-            for (threads, batch) in [(1, 64), (1, 2), (2, 90), (4, 29)] {
+            for (threads, batch) in [(1, 64), (1, 2), (2, 90), (4, 29), (4, 1)] {
                 // Scalar code is slow: once is enough.
                 if isa != Isa::Scalar || threads == 2 {
                     let ours = run(isa, threads, batch, false);

@@ -162,7 +162,7 @@ impl<'a, 'w> Linear<'a, 'w> {
     /// columns, `other` those of `other` as far as it has them.
     ///
     /// `x` is `[m][cols]`, `out` is `[m][rows rounded up to 16]`, `other` is `[m][anything]`. Columns
-    /// that are no [`Linear::outputs`] are left as they are.
+    /// of other records than those of [`Linear::outputs`] are left as they are.
     pub(crate) fn run(
         &self,
         par: &dyn Parallel,

@@ -10,8 +10,8 @@ use crate::nn::embedding::embed;
 use crate::parallel::{Parallel, Serial, scatter};
 use crate::quant::tile::ROWS;
 
-/// Fewest rows of embeddings that are worth a job: one takes some three microseconds, as long as it
-/// takes to wake a thread up.
+/// Fewest rows of embeddings that are worth a job: a q8 row of 768 numbers takes some three
+/// microseconds, as long as it takes to wake a thread up.
 const SHARED_ROWS: usize = 8;
 
 impl Session<'_, '_> {
@@ -72,19 +72,13 @@ impl Session<'_, '_> {
         let parts = (0..rows).step_by(each).zip(x.zip(scratch));
         scatter(par, parts, |(first, (x, scratch))| {
             for (t, x) in (first..).zip(x.chunks_exact_mut(n_embd)) {
-                let (token, position) = match t.checked_sub(m) {
+                let (t, position) = match t.checked_sub(m) {
                     None if batch.branch_slot.is_some() => (t, position),
                     None => (t, position + t),
                     Some(t) => (m - batch.shadow + t, shadow_position + t),
                 };
-                embed(
-                    &wte,
-                    &wpe,
-                    batch.tokens[token] as usize,
-                    position,
-                    x,
-                    &mut scratch[..n_embd],
-                );
+                let token = batch.tokens[t] as usize;
+                embed(&wte, &wpe, token, position, x, &mut scratch[..n_embd]);
             }
         });
     }
@@ -115,6 +109,8 @@ impl Session<'_, '_> {
             parts(&all, 0..3);
             return;
         }
+        // Where a query's last numbers share a record with a key's first ones, both make these: the
+        // same bits, whatever is multiplied together.
         parts(&all, 1..3);
         if !rows.is_empty() {
             parts(&rows, 0..1);
@@ -199,7 +195,8 @@ impl Session<'_, '_> {
         let n_embd = model.config().n_embd as usize;
         let (bias, input) = match weight {
             Role::AttnCProjWeight => (Role::AttnCProjBias, &*b.found),
-            _ => (Role::MlpCProjBias, &*b.wide),
+            Role::MlpCProjWeight => (Role::MlpCProjBias, &*b.wide),
+            _ => unreachable!("no product of a block: {weight:?}"),
         };
         let (weight, bias) = (model.file().tensor(weight, layer), model.vector(bias, layer));
         let x = &mut b.x[span(&rows, n_embd)];
