@@ -58,13 +58,14 @@ def is_done(folder: Path, wanted: str) -> bool:
 
 def install(folder: Path, python: Path, wanted: str) -> None:
     """Makes the virtual environment, or goes on where an earlier run was stopped."""
-    if is_done(python.parent.parent, wanted):
+    venv = python.parent.parent
+    if is_done(venv, wanted):
         return
-    note(f"installing the peers into {python.parent.parent}: some 4 GB, once")
-    run(sys.executable, "-m", "venv", str(python.parent.parent))
+    note(f"installing the peers into {venv}: some 4 GB, once")
+    run(sys.executable, "-m", "venv", str(venv))
     pip(python, "install", "-r", str(HERE / "requirements.txt"))
     build_llama(llama_source(folder, python), python, NATIVE)
-    (python.parent.parent / "done").write_text(wanted)
+    (venv / "done").write_text(wanted)
 
 
 def llama_source(folder: Path, python: Path) -> Path:
