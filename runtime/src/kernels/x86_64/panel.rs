@@ -122,6 +122,13 @@ pub(super) struct Sums<'a, 'd, const R: usize> {
 }
 
 impl<const R: usize> Sums<'_, '_, R> {
+    /// How many tokens the tile has.
+    #[cfg(feature = "std")]
+    #[inline(always)]
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// The sums of the `i`-th token with the `r`-th record, if there are such.
     #[inline(always)]
     pub(super) fn row(&mut self, i: usize, r: usize) -> Option<&mut [f32; ROWS]> {
@@ -136,14 +143,24 @@ pub(super) trait Tile<const M: usize, const R: usize = 1> {
     const ENCODING: Encoding;
     /// Bytes of a group of sixteen rows.
     const GROUP_BYTES: usize;
+    /// Tokens that a tile has a multiple of, but for the last one.
+    const UNIT: usize = 1;
     /// Activations of one group and `M` tokens.
     type Group: Copy;
     const ZERO: Self::Group;
+    /// Room that a tile wants, whatever is in it.
+    type Scratch;
+    const SCRATCH: Self::Scratch;
     /// Packs a group of the tokens from `t` on; those behind the last one are zero.
     fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut Self::Group);
     /// Adds what the groups of a panel give to the sums of its first `N` tokens. Pieces of records
     /// that `sums` does not have are copies of others.
-    fn add<const N: usize>(panel: &[Self::Group], pieces: [Piece<'_>; R], sums: Sums<'_, '_, R>);
+    fn add<const N: usize>(
+        panel: &[Self::Group],
+        pieces: [Piece<'_>; R],
+        sums: Sums<'_, '_, R>,
+        scratch: &mut Self::Scratch,
+    );
 }
 
 /// The products of all tokens, which are divided among as few tiles as can hold them; `TILES` of
@@ -164,9 +181,13 @@ pub(super) fn matmul<
     let tokens = lhs.m;
     let weights = Weights::<T, M, R>::new(lhs.groups, GROUPS, records);
     let tiles = tokens.div_ceil(M);
-    let of_tile = |tile| share(tokens, tiles, tile);
+    let of_tile = |tile| {
+        let units = share(tokens.div_ceil(T::UNIT), tiles, tile);
+        units.start * T::UNIT..tokens.min(units.end * T::UNIT)
+    };
     let ask_next = ahead::is_needed();
     let mut panels = [[T::ZERO; GROUPS]; TILES];
+    let mut scratch = T::SCRATCH;
     for first_tile in (0..tiles).step_by(TILES) {
         let panels = &mut panels[..TILES.min(tiles - first_tile)];
         for i in 0..weights.portions() {
@@ -202,9 +223,9 @@ pub(super) fn matmul<
                     }
                     // Short tiles do less. Tokens are divided evenly, so there are none much shorter.
                     match (M, sums.tokens.len()) {
-                        (6, ..=4) => T::add::<4>(panel, pieces, sums),
-                        (6, 5) => T::add::<5>(panel, pieces, sums),
-                        _ => T::add::<M>(panel, pieces, sums),
+                        (6, ..=4) => T::add::<4>(panel, pieces, sums, &mut scratch),
+                        (6, 5) => T::add::<5>(panel, pieces, sums, &mut scratch),
+                        _ => T::add::<M>(panel, pieces, sums, &mut scratch),
                     }
                 }
             }

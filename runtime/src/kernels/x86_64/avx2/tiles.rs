@@ -70,6 +70,8 @@ where
     /// is that of signed weights and stays inside ±16256.
     type Group = PanelGroup<M>;
     const ZERO: PanelGroup<M> = PanelGroup::ZERO;
+    type Scratch = ();
+    const SCRATCH: () = ();
 
     #[inline(always)]
     fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut PanelGroup<M>) {
@@ -93,6 +95,7 @@ where
         panel: &[PanelGroup<M>],
         [piece]: [Piece<'_>; 1],
         sums: Sums<'_, '_, 1>,
+        (): &mut (),
     ) {
         add_few::<Self, M, N>(panel, piece, sums);
     }
@@ -176,6 +179,8 @@ impl<const M: usize> Tile<M> for Q8 {
     type Group = WideGroup<M>;
     const ZERO: WideGroup<M> =
         WideGroup { q: [[[[0; 2]; M]; 2]; 8], scales: [0.0; M], offsets: [0; M] };
+    type Scratch = ();
+    const SCRATCH: () = ();
 
     #[inline(always)]
     fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut WideGroup<M>) {
@@ -196,7 +201,12 @@ impl<const M: usize> Tile<M> for Q8 {
     }
 
     #[inline(always)]
-    fn add<const N: usize>(panel: &[WideGroup<M>], [piece]: [Piece<'_>; 1], sums: Sums<'_, '_, 1>) {
+    fn add<const N: usize>(
+        panel: &[WideGroup<M>],
+        [piece]: [Piece<'_>; 1],
+        sums: Sums<'_, '_, 1>,
+        (): &mut (),
+    ) {
         add_q8::<M, N>(panel, piece, sums);
     }
 }

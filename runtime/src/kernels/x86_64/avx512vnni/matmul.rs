@@ -18,7 +18,7 @@ use crate::quant::tile::{
 };
 
 /// How an encoding's groups are multiplied.
-trait Group {
+pub(in crate::kernels::x86_64) trait Group {
     const ENCODING: Encoding;
     const BYTES: usize;
     /// What is added to the weights to make them unsigned, as a power of two.
@@ -42,9 +42,9 @@ trait Group {
     fn block_scales(bytes: &[u8; ROWS]) -> __m512;
 }
 
-struct Q8;
-struct Q4;
-struct Q3;
+pub(in crate::kernels::x86_64) struct Q8;
+pub(in crate::kernels::x86_64) struct Q4;
+pub(in crate::kernels::x86_64) struct Q3;
 
 impl Group for Q8 {
     const ENCODING: Encoding = Encoding::Q8;
@@ -294,7 +294,7 @@ fn in_order<const N: usize, const R: usize>(sums: &mut [[__m512i; N]; R]) {
 /// bits are anything.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn spare_bits([a, b, c]: [__m512i; 3]) -> __m512i {
+pub(in crate::kernels::x86_64) fn spare_bits([a, b, c]: [__m512i; 3]) -> __m512i {
     // The bits of the second operand where the first one is set, else those of the third.
     const CHOOSE: i32 = 0xca;
     let (a, b) = (_mm512_srli_epi16::<3>(a), _mm512_srli_epi16::<2>(b));
@@ -304,17 +304,29 @@ fn spare_bits([a, b, c]: [__m512i; 3]) -> __m512i {
 }
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+pub(in crate::kernels::x86_64) fn matmul_q8(
+    lhs: &QuantLhs<'_>,
+    records: &[u8],
+    dst: &mut Columns<'_>,
+) {
     matmul::<Q8>(lhs, records, dst);
 }
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+pub(in crate::kernels::x86_64) fn matmul_q4(
+    lhs: &QuantLhs<'_>,
+    records: &[u8],
+    dst: &mut Columns<'_>,
+) {
     matmul::<Q4>(lhs, records, dst);
 }
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+pub(in crate::kernels::x86_64) fn matmul_q3(
+    lhs: &QuantLhs<'_>,
+    records: &[u8],
+    dst: &mut Columns<'_>,
+) {
     matmul::<Q3>(lhs, records, dst);
 }
 
@@ -358,6 +370,8 @@ impl<const M: usize, const R: usize, G: Group> Tile<M, R> for G {
     const GROUP_BYTES: usize = G::BYTES;
     type Group = PanelGroup<M>;
     const ZERO: PanelGroup<M> = PanelGroup::ZERO;
+    type Scratch = ();
+    const SCRATCH: () = ();
 
     #[inline(always)]
     fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut PanelGroup<M>) {
@@ -384,7 +398,12 @@ impl<const M: usize, const R: usize, G: Group> Tile<M, R> for G {
     }
 
     #[inline(always)]
-    fn add<const N: usize>(panel: &[PanelGroup<M>], pieces: [Piece<'_>; R], sums: Sums<'_, '_, R>) {
+    fn add<const N: usize>(
+        panel: &[PanelGroup<M>],
+        pieces: [Piece<'_>; R],
+        sums: Sums<'_, '_, R>,
+        (): &mut (),
+    ) {
         add::<M, N, R, G>(panel, pieces, sums);
     }
 }
