@@ -100,6 +100,8 @@ enum pgpt_isa
     PGPT_ISA_DOTPROD = 5,
     // AArch64 with products of int8 matrices.
     PGPT_ISA_I8MM = 6,
+    // x86-64 with AVX-512 as above and AMX for bytes, under Linux.
+    PGPT_ISA_AMX = 7,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

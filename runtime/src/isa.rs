@@ -19,12 +19,22 @@ pub enum Isa {
     Dotprod,
     /// AArch64 with dot products and products of int8 matrices: Cortex-A510, A710.
     I8mm,
+    /// x86-64 with AVX-512 as above and AMX for int8: Xeons since Sapphire Rapids, under Linux, with
+    /// feature `std`. Last, since C programs know sets by their number.
+    Amx,
 }
 
 impl Isa {
     /// Every instruction set, on any architecture.
-    pub const ALL: [Self; 6] =
-        [Self::Scalar, Self::Avx2, Self::Avx512Vnni, Self::Neon, Self::Dotprod, Self::I8mm];
+    pub const ALL: [Self; 7] = [
+        Self::Scalar,
+        Self::Avx2,
+        Self::Avx512Vnni,
+        Self::Neon,
+        Self::Dotprod,
+        Self::I8mm,
+        Self::Amx,
+    ];
 
     /// Name for `--isa` and reports.
     pub const fn name(self) -> &'static str {
@@ -35,6 +45,7 @@ impl Isa {
             Self::Neon => "neon",
             Self::Dotprod => "dotprod",
             Self::I8mm => "i8mm",
+            Self::Amx => "amx",
         }
     }
 
@@ -58,6 +69,8 @@ impl Isa {
                     && std::is_x86_feature_detected!("avx512dq")
                     && std::is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
+            Self::Amx => Self::Avx512Vnni.is_available() && crate::kernels::amx_is_available(),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(feature = "std")))]
             Self::Avx2 => {
                 cfg!(all(target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))

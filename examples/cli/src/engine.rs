@@ -78,7 +78,7 @@ pub fn kernels(isa: Option<Isa>) -> Result<Kernels> {
     };
     let kernels = Kernels::for_isa(isa).ok_or_else(|| {
         let available: Vec<&str> = Isa::available().map(Isa::name).collect();
-        anyhow!("--isa {isa}: this CPU does not have it; use one of {}", available.join(", "))
+        anyhow!("--isa {isa}: this machine does not have it; use one of {}", available.join(", "))
     })?;
     kernels.self_test().map_err(|error| anyhow!("--isa {isa}: {error}; use another"))?;
     Ok(kernels)

@@ -168,7 +168,7 @@ fn matrix_products() {
             let ms: &[usize] = if cols < 800 {
                 &[5, 1, 2, 3, 4, 6, 7, 8, 9, 13, 17]
             } else if blocks < 3 {
-                &[6, 10, 53, 71]
+                &[6, 10, 53, 64, 71]
             } else {
                 &[2, 6, 13]
             };

@@ -30,6 +30,8 @@ mod self_test;
 // Without SSE2, as in kernels of operating systems, no vector has a register.
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
+pub(crate) use x86_64::amx::is_available as amx_is_available;
 
 #[cfg(test)]
 mod conformance;
@@ -188,7 +190,7 @@ impl Kernels {
     /// on an architecture that has no such instructions.
     ///
     /// # Safety
-    /// 1. The CPU has the instructions of `isa`.
+    /// 1. The CPU has the instructions of `isa`, and the system lets the process use their registers.
     pub unsafe fn for_isa_unchecked(isa: Isa) -> Option<Self> {
         let table = match isa {
             Isa::Scalar => &scalar::TABLE,
@@ -196,6 +198,8 @@ impl Kernels {
             Isa::Avx2 => &x86_64::avx2::TABLE,
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Isa::Avx512Vnni => &x86_64::avx512vnni::TABLE,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
+            Isa::Amx => &x86_64::amx::TABLE,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
             Isa::Neon => &aarch64::neon::TABLE,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]

@@ -39,7 +39,7 @@ impl Kernels {
     pub fn self_test(&self) -> Result<(), SelfTestError> {
         let specification = Kernels { table: &scalar::TABLE };
         for (kernel, digest) in PARTS {
-            if digest(self) != digest(&specification) {
+            if digest(self, self.isa()) != digest(&specification, self.isa()) {
                 return Err(SelfTestError { isa: self.isa(), kernel });
             }
         }
@@ -64,29 +64,34 @@ fn first_that_passes(
     passing.unwrap_or(Kernels { table: &scalar::TABLE })
 }
 
-type Digest = fn(&Kernels) -> u64;
+/// What kernels compute from numbers that are made to test a set.
+type Digest = fn(&Kernels, Isa) -> u64;
 
 /// What is compared, in the order of the work of a token.
 const PARTS: [(&str, Digest); 11] = [
-    ("LayerNorm", layer_norm),
-    ("quantization", quantize),
-    ("products with q8 weights", |kernels| quant_products(kernels, Encoding::Q8)),
-    ("products with q4 weights", |kernels| quant_products(kernels, Encoding::Q4)),
-    ("products with q3 weights", |kernels| quant_products(kernels, Encoding::Q3)),
-    ("products with f32 weights", |kernels| float_products(kernels, Encoding::F32)),
-    ("products with f16 weights", |kernels| float_products(kernels, Encoding::F16)),
-    ("activation functions and softmax", pointwise),
-    ("attention over f32", |kernels| attention(kernels, KvKind::F32)),
-    ("attention over f16", |kernels| attention(kernels, KvKind::F16)),
-    ("attention over q8", |kernels| attention(kernels, KvKind::Q8)),
+    ("LayerNorm", |kernels, _| layer_norm(kernels)),
+    ("quantization", |kernels, _| quantize(kernels)),
+    ("products with q8 weights", |kernels, set| quant_products(kernels, Encoding::Q8, set)),
+    ("products with q4 weights", |kernels, set| quant_products(kernels, Encoding::Q4, set)),
+    ("products with q3 weights", |kernels, set| quant_products(kernels, Encoding::Q3, set)),
+    ("products with f32 weights", |kernels, _| float_products(kernels, Encoding::F32)),
+    ("products with f16 weights", |kernels, _| float_products(kernels, Encoding::F16)),
+    ("activation functions and softmax", |kernels, _| pointwise(kernels)),
+    ("attention over f32", |kernels, _| attention(kernels, KvKind::F32)),
+    ("attention over f16", |kernels, _| attention(kernels, KvKind::F16)),
+    ("attention over q8", |kernels, _| attention(kernels, KvKind::Q8)),
 ];
 
 /// Two groups.
 const COLS: usize = 2 * GROUP;
 /// Numbers of tokens that make full tiles on every set, and every other kind but those of few tokens;
 /// one may take another way.
-const TOKENS: [usize; 3] = [MOST_TOKENS, 9, 1];
-const MOST_TOKENS: usize = 12;
+const TOKENS: [usize; 3] = [12, 9, 1];
+/// AMX takes sixteen tokens and four groups together, and what is left of the groups one by one.
+const AMX_TOKENS: [usize; 3] = [16, 12, 1];
+const AMX_GROUPS: usize = 5;
+const MOST_TOKENS: usize = AMX_TOKENS[0];
+const MOST_GROUPS: usize = AMX_GROUPS;
 /// An odd length, for what works on vectors.
 const LEN: usize = 45;
 /// Groups that are quantized together, and an odd length behind them.
@@ -157,19 +162,16 @@ fn quantize(kernels: &Kernels) -> u64 {
     hash.0
 }
 
-/// A record of every encoding fits.
-const RECORD_LINES: usize = Line::count_for(ROWS * COLS * 4);
-
 /// Products of so many tokens with a record, in turn.
 fn products<'a>(
     kernels: &Kernels,
+    tokens: [usize; 3],
     lhs: impl Fn(usize) -> Lhs<'a>,
     encoding: Encoding,
-    record: &[Line],
+    record: &[u8],
 ) -> u64 {
-    let record = &bytemuck::cast_slice(record)[..tile::record_len(encoding, COLS)];
     let mut hash = Hash::new();
-    for m in TOKENS {
+    for m in tokens {
         let mut out = [0.0; MOST_TOKENS * ROWS];
         let out = &mut out[..m * ROWS];
         kernels.matmul(&lhs(m), encoding, record, &mut Columns::new(out, ROWS));
@@ -178,36 +180,40 @@ fn products<'a>(
     hash.0
 }
 
-fn quant_products(kernels: &Kernels, encoding: Encoding) -> u64 {
+fn quant_products(kernels: &Kernels, encoding: Encoding, set: Isa) -> u64 {
+    let (tokens, groups) =
+        if set == Isa::Amx { (AMX_TOKENS, AMX_GROUPS) } else { (TOKENS, COLS / GROUP) };
     let mut n = Numbers(3);
-    let q: [i8; MOST_TOKENS * COLS] = n.int8s();
-    let scales: [f32; MOST_TOKENS * 2] = n.floats();
-    let sums: [i32; MOST_TOKENS * 2] = core::array::from_fn(|group| {
+    let q: [i8; MOST_TOKENS * MOST_GROUPS * GROUP] = n.int8s();
+    let scales: [f32; MOST_TOKENS * MOST_GROUPS] = n.floats();
+    let sums: [i32; MOST_TOKENS * MOST_GROUPS] = core::array::from_fn(|group| {
         q[group * GROUP..(group + 1) * GROUP].iter().map(|&q| i32::from(q)).sum()
     });
-    let mut record = [Line::ZERO; RECORD_LINES];
+    let mut record = [Line::ZERO; Line::count_for(ROWS * (4 + MOST_GROUPS * (1 + GROUP)))];
     let bytes = bytemuck::cast_slice_mut::<_, u8>(&mut record);
     bytes.iter_mut().for_each(|byte| *byte = n.byte());
     bytes[..tile::ROW_SCALES_BYTES].copy_from_slice(bytemuck::cast_slice(&n.floats::<ROWS>()));
     let lhs = |m| {
-        let (q, scales, sums) = (&q[..m * COLS], &scales[..m * 2], &sums[..m * 2]);
-        Lhs::Quant(QuantLhs { q, scales, sums, m, groups: 2 })
+        let all = m * groups;
+        let (q, scales, sums) = (&q[..all * GROUP], &scales[..all], &sums[..all]);
+        Lhs::Quant(QuantLhs { q, scales, sums, m, groups })
     };
-    products(kernels, lhs, encoding, &record)
+    products(kernels, tokens, lhs, encoding, &bytes[..tile::record_len(encoding, groups * GROUP)])
 }
 
 fn float_products(kernels: &Kernels, encoding: Encoding) -> u64 {
     let mut n = Numbers(4);
     let x: [f32; MOST_TOKENS * COLS] = n.floats();
-    let mut record = [Line::ZERO; RECORD_LINES];
+    let mut record = [Line::ZERO; Line::count_for(ROWS * COLS * 4)];
     if encoding == Encoding::F32 {
         bytemuck::cast_slice_mut(&mut record).iter_mut().for_each(|x: &mut f32| *x = n.float());
     } else {
         let halves = bytemuck::cast_slice_mut(&mut record).iter_mut();
         halves.for_each(|x: &mut u16| *x = scalar::f32_to_f16(n.float()));
     }
+    let record = &bytemuck::cast_slice(&record)[..tile::record_len(encoding, COLS)];
     let lhs = |m| Lhs::Float(FloatLhs { x: &x[..m * COLS], m, cols: COLS });
-    products(kernels, lhs, encoding, &record)
+    products(kernels, TOKENS, lhs, encoding, record)
 }
 
 fn pointwise(kernels: &Kernels) -> u64 {

@@ -4,17 +4,9 @@ use core::ops::Range;
 
 use crate::format::TensorView;
 use crate::kernels::{Columns, FloatLhs, Kernels, Lhs, QuantLhs};
-use crate::parallel::{MAX_THREADS, Parallel, scatter, share};
+use crate::nn::parting::Parting;
+use crate::parallel::{Parallel, scatter, share};
 use crate::quant::tile::{self, GROUP, ROWS};
-
-/// Tokens that parts of a batch are multiples of: on ARM the panels of the kernels. Tiles of x86-64 may
-/// be short, and parts of 36 tokens, six full ones, were no faster than parts of 32.
-const UNIT: usize = if cfg!(target_arch = "aarch64") { 6 } else { 8 };
-/// Fewest tokens of a part that are worth reading all weights of a matrix for.
-const FEWEST: usize = 32;
-/// About as many tokens has a part where a thread has several: few enough that what comes out of
-/// them stays in the L2 cache, and on ARM as many as share the unpacking of a record.
-const PART: usize = if cfg!(target_arch = "aarch64") { 60 } else { FEWEST };
 
 /// LayerNorm's parameters.
 #[derive(Clone, Copy)]
@@ -178,7 +170,8 @@ impl<'a, 'w> Linear<'a, 'w> {
         let (target, _) = target.split_at(self.blocks.len() * ROWS);
         // Weights that are not quantized are four or two times as many bytes: reading them for each
         // part anew took a third of the speed.
-        let parts = parts_by_tokens(m, par.threads()).filter(|_| self.is_quantized());
+        let parts =
+            Parting::of(self.kernels).parts(m, par.threads()).filter(|_| self.is_quantized());
         if let Some(parts) = parts {
             self.split_by_tokens(par, buffers, x, parts, target, &finish);
         } else if m == 1 {
@@ -244,9 +237,10 @@ impl<'a, 'w> Linear<'a, 'w> {
         finish: &(impl Fn(usize, &mut [f32], Option<&mut [f32]>) + Sync),
     ) {
         let (m, cols) = (x.len() / self.cols(), self.cols());
+        let parting = Parting::of(self.kernels);
         let mut rest = Some((buffers.reborrow(), target));
         let parts = (0..parts).map(|part| {
-            let tokens = tokens_of_part(m, parts, part);
+            let tokens = parting.tokens(m, parts, part);
             let (buffers, target) = rest.take().expect("put back below");
             let (buffers, buffers_rest) = buffers.split(tokens.len(), cols);
             let (target, target_rest) = target.split_rows(tokens.len());
@@ -323,53 +317,5 @@ impl<'a, 'w> Linear<'a, 'w> {
                 self.multiply(&lhs, blocks, &mut target, finish);
             }
         });
-    }
-}
-
-/// How many of a batch's tokens to take where others follow: those that make whole panels.
-pub(crate) fn whole_units(m: usize) -> usize {
-    if m < UNIT { m } else { m / UNIT * UNIT }
-}
-
-/// How many parts of consecutive tokens a batch is split into, if there are enough tokens for each
-/// thread: the same number of parts for each, and more than one where possible, so that a thread
-/// that is held up leaves some of its share to others.
-fn parts_by_tokens(m: usize, threads: usize) -> Option<usize> {
-    let each = (m / (threads * PART)).clamp(1, MAX_THREADS / threads);
-    (m >= threads * FEWEST).then_some(threads * each)
-}
-
-/// Tokens of a part: whole units of [`UNIT`], which matrix products take together.
-fn tokens_of_part(m: usize, parts: usize, part: usize) -> Range<usize> {
-    let units = share(m.div_ceil(UNIT), parts, part);
-    units.start * UNIT..m.min(units.end * UNIT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_a_batch_are_its_tokens_in_order() {
-        for m in (1..200).chain([512, 777, 1024]) {
-            for threads in 1..=MAX_THREADS {
-                let Some(parts) = parts_by_tokens(m, threads) else {
-                    assert!(m < threads * FEWEST);
-                    continue;
-                };
-                assert!(parts <= MAX_THREADS && parts.is_multiple_of(threads));
-                let mut end = 0;
-                for part in 0..parts {
-                    let tokens = tokens_of_part(m, parts, part);
-                    assert_eq!(tokens.start, end);
-                    assert!(
-                        tokens.len() >= FEWEST - UNIT,
-                        "{m} tokens, {threads} threads: {tokens:?}"
-                    );
-                    end = tokens.end;
-                }
-                assert_eq!(end, m);
-            }
-        }
     }
 }

@@ -9,6 +9,8 @@ use crate::memory::Line;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 mod aarch64;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
+mod amx;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
@@ -47,6 +49,8 @@ impl Kernels {
             Isa::Avx2 => &x86_64::AVX2,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => &x86_64::AVX512VNNI,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
+            Isa::Amx => &amx::TABLE,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
             Isa::Neon => &aarch64::NEON,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]

@@ -20,6 +20,8 @@ macro_rules! with_scratch_for {
 }
 
 pub(super) mod ahead;
+#[cfg(feature = "std")]
+pub(super) mod amx;
 pub(super) mod avx2;
 pub(super) mod avx512vnni;
 mod panel;

@@ -5,7 +5,7 @@
 //! taken off again with the sum of the activations, exactly.
 
 mod attention;
-mod matmul;
+pub(super) mod matmul;
 mod quantize;
 
 use core::arch::x86_64::*;
@@ -156,7 +156,7 @@ impl Lanes for Avx512 {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(from: &[u8; 64]) -> __m512i {
+pub(super) fn load(from: &[u8; 64]) -> __m512i {
     // SAFETY: (2) (3) a reference to 64 bytes, any alignment will do.
     unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }

@@ -1,0 +1,84 @@
+//! How a batch of tokens is divided for matrix products: into parts that threads work on.
+
+use core::ops::Range;
+
+use crate::isa::Isa;
+use crate::kernels::Kernels;
+use crate::parallel::{MAX_THREADS, share};
+
+/// Fewest tokens of a part that are worth reading all weights of a matrix for.
+const FEWEST: usize = 32;
+
+/// Into what a set of kernels likes a batch to be divided.
+#[derive(Clone, Copy)]
+pub(crate) struct Parting {
+    /// Tokens that parts are multiples of: those of a panel on ARM, those of a register of AMX. Other
+    /// tiles of x86-64 may be short, and parts of 36 tokens, six full ones, were no faster than parts of 32.
+    unit: usize,
+    /// About as many tokens has a part where a thread has several: few enough that what comes out of
+    /// them stays in the L2 cache, and on ARM and with AMX as many as share the unpacking of a record.
+    part: usize,
+}
+
+impl Parting {
+    pub(crate) fn of(kernels: &Kernels) -> Self {
+        match kernels.isa() {
+            Isa::Amx => Self { unit: 16, part: 64 },
+            _ if cfg!(target_arch = "aarch64") => Self { unit: 6, part: 60 },
+            _ => Self { unit: 8, part: FEWEST },
+        }
+    }
+
+    /// How many of a batch's tokens to take where others follow: those that make whole units.
+    pub(crate) fn whole_units(self, m: usize) -> usize {
+        if m < self.unit { m } else { m / self.unit * self.unit }
+    }
+
+    /// How many parts of consecutive tokens a batch is split into, if there are enough tokens for each
+    /// thread: the same number of parts for each, and more than one where possible, so that a thread
+    /// that is held up leaves some of its share to others.
+    pub(crate) fn parts(self, m: usize, threads: usize) -> Option<usize> {
+        let each = (m / (threads * self.part)).clamp(1, MAX_THREADS / threads);
+        (m >= threads * FEWEST).then_some(threads * each)
+    }
+
+    /// Tokens of a part: whole units, which matrix products take together.
+    pub(crate) fn tokens(self, m: usize, parts: usize, part: usize) -> Range<usize> {
+        let units = share(m.div_ceil(self.unit), parts, part);
+        units.start * self.unit..m.min(units.end * self.unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_batch_are_its_tokens_in_order() {
+        for isa in Isa::available() {
+            let parting = Parting::of(&Kernels::for_isa(isa).expect("it is available"));
+            for m in (1..200).chain([512, 777, 1024]) {
+                for threads in 1..=MAX_THREADS {
+                    assert_parts(parting, m, threads);
+                }
+            }
+        }
+    }
+
+    fn assert_parts(parting: Parting, m: usize, threads: usize) {
+        let Some(parts) = parting.parts(m, threads) else {
+            assert!(m < threads * FEWEST);
+            return;
+        };
+        assert!(parts <= MAX_THREADS && parts.is_multiple_of(threads));
+        let mut end = 0;
+        for part in 0..parts {
+            let tokens = parting.tokens(m, parts, part);
+            assert_eq!(tokens.start, end);
+            let fewest = FEWEST - parting.unit;
+            assert!(tokens.len() >= fewest, "{m} tokens, {threads} threads: {tokens:?}");
+            end = tokens.end;
+        }
+        assert_eq!(end, m);
+    }
+}
