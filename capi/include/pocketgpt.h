@@ -86,7 +86,7 @@ enum pgpt_isa
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    // The fastest that this CPU has.
+    // The fastest that this machine has.
     PGPT_ISA_BEST = 0,
     // Plain instructions, on any CPU.
     PGPT_ISA_SCALAR = 1,
@@ -100,7 +100,9 @@ enum pgpt_isa
     PGPT_ISA_DOTPROD = 5,
     // AArch64 with products of int8 matrices.
     PGPT_ISA_I8MM = 6,
-    // x86-64 with AVX-512 as above and AMX for bytes, under Linux.
+    // x86-64 with AVX-512 as above and AMX for bytes, under Linux, of which the registers are asked for: for
+    // the whole process, whose alternate signal stacks must be larger than 8 KB then. `PGPT_ISA_BEST` looks
+    // for it, other codes do not.
     PGPT_ISA_AMX = 7,
 };
 #ifndef __cplusplus

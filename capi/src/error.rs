@@ -220,7 +220,7 @@ impl fmt::Display for Failure {
             Self::Token { id, vocab_size } => {
                 write!(f, "token id {id} is not in the vocabulary of {vocab_size}")
             }
-            Self::Isa(isa) => write!(f, "this CPU does not have {isa}"),
+            Self::Isa(isa) => write!(f, "this machine does not have {isa}"),
             Self::Saved(SavedError::OtherModel) => {
                 f.write_str("the session was saved with another model file")
             }

@@ -31,7 +31,7 @@ impl pgpt_model {
 #[allow(dead_code, reason = "callers write the codes")]
 #[repr(u32)]
 pub enum pgpt_isa {
-    /// The fastest that this CPU has.
+    /// The fastest that this machine has.
     PGPT_ISA_BEST = 0,
     /// Plain instructions, on any CPU.
     PGPT_ISA_SCALAR = 1,
@@ -45,7 +45,9 @@ pub enum pgpt_isa {
     PGPT_ISA_DOTPROD = 5,
     /// AArch64 with products of int8 matrices.
     PGPT_ISA_I8MM = 6,
-    /// x86-64 with AVX-512 as above and AMX for bytes, under Linux.
+    /// x86-64 with AVX-512 as above and AMX for bytes, under Linux, of which the registers are asked for: for
+    /// the whole process, whose alternate signal stacks must be larger than 8 KB then. `PGPT_ISA_BEST` looks
+    /// for it, other codes do not.
     PGPT_ISA_AMX = 7,
 }
 
@@ -59,6 +61,18 @@ fn isa(code: u32) -> Result<Option<Isa>, Failure> {
 fn code(isa: Isa) -> u32 {
     Isa::ALL.iter().position(|&each| each == isa).map_or(0, |i| i as u32 + 1)
 }
+
+// The order of the sets is that of the codes, which programs keep.
+const _: () = {
+    use pgpt_isa::*;
+    assert!(matches!(Isa::ALL[PGPT_ISA_SCALAR as usize - 1], Isa::Scalar));
+    assert!(matches!(Isa::ALL[PGPT_ISA_AVX2 as usize - 1], Isa::Avx2));
+    assert!(matches!(Isa::ALL[PGPT_ISA_AVX512VNNI as usize - 1], Isa::Avx512Vnni));
+    assert!(matches!(Isa::ALL[PGPT_ISA_NEON as usize - 1], Isa::Neon));
+    assert!(matches!(Isa::ALL[PGPT_ISA_DOTPROD as usize - 1], Isa::Dotprod));
+    assert!(matches!(Isa::ALL[PGPT_ISA_I8MM as usize - 1], Isa::I8mm));
+    assert!(matches!(Isa::ALL[PGPT_ISA_AMX as usize - 1], Isa::Amx));
+};
 
 /// What a model is.
 #[derive(Clone, Copy)]

@@ -21,6 +21,11 @@ pub enum Isa {
     I8mm,
     /// x86-64 with AVX-512 as above and AMX for int8: Xeons since Sapphire Rapids, under Linux, with
     /// feature `std`. Last, since C programs know sets by their number.
+    ///
+    /// Linux gives its registers to a process that asks, and whoever looks for the fastest set
+    /// ([`Isa::best`], [`Isa::available`]) asks where the CPU has them. It is for all threads and for good;
+    /// frames of signals take 8 KB more from then on, so that alternate signal stacks must be larger than 8
+    /// KB. Who does not want that names another set.
     Amx,
 }
 
@@ -69,7 +74,12 @@ impl Isa {
                     && std::is_x86_feature_detected!("avx512dq")
                     && std::is_x86_feature_detected!("avx512vnni")
             }
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
+            #[cfg(all(
+                target_arch = "x86_64",
+                target_pointer_width = "64",
+                target_feature = "sse2",
+                feature = "std"
+            ))]
             Self::Amx => Self::Avx512Vnni.is_available() && crate::kernels::amx_is_available(),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(feature = "std")))]
             Self::Avx2 => {

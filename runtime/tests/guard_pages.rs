@@ -94,6 +94,8 @@ fn float(i: usize) -> f32 {
 }
 
 const LENGTHS: [usize; 15] = [1, 2, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 257, 512];
+/// Many tokens, and rows that are taken in pieces.
+const LARGE: [(usize, usize, usize); 4] = [(64, 16, 2), (257, 53, 2), (833, 71, 1), (1600, 64, 1)];
 
 #[test]
 fn matrix_products_stay_inside() {
@@ -114,6 +116,9 @@ fn matrix_products_stay_inside() {
             ] {
                 matrix_product(kernels, side, cols, m, blocks);
             }
+        }
+        for (cols, m, blocks) in LARGE {
+            matrix_product(kernels, side, cols, m, blocks);
         }
     });
 }

@@ -267,7 +267,7 @@ fn asking_ahead_changes_nothing() {
             let records = random_records(&mut n, encoding, 3, cols);
             let lines = aligned(&records);
             let records = &bytemuck::cast_slice(&lines)[..records.len()];
-            for &m in cases(&[1, 2, 7, 13], 1) {
+            for &m in cases(&[1, 2, 7, 13, 32, 64], 1) {
                 let x = n.floats(m * cols);
                 let spec = matmul(specification(), &x, m, encoding, records);
                 for set in sets() {

@@ -30,7 +30,12 @@ mod self_test;
 // Without SSE2, as in kernels of operating systems, no vector has a register.
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
+#[cfg(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    target_feature = "sse2",
+    feature = "std"
+))]
 pub(crate) use x86_64::amx::is_available as amx_is_available;
 
 #[cfg(test)]
@@ -187,7 +192,7 @@ impl Kernels {
     }
 
     /// The kernels of an instruction set, for callers without `std` who know their CPU. `None`
-    /// on an architecture that has no such instructions.
+    /// on an architecture that has no such instructions, and for AMX without feature `std`.
     ///
     /// # Safety
     /// 1. The CPU has the instructions of `isa`, and the system lets the process use their registers.
@@ -198,7 +203,12 @@ impl Kernels {
             Isa::Avx2 => &x86_64::avx2::TABLE,
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Isa::Avx512Vnni => &x86_64::avx512vnni::TABLE,
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
+            #[cfg(all(
+                target_arch = "x86_64",
+                target_pointer_width = "64",
+                target_feature = "sse2",
+                feature = "std"
+            ))]
             Isa::Amx => &x86_64::amx::TABLE,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
             Isa::Neon => &aarch64::neon::TABLE,

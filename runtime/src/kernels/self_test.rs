@@ -86,9 +86,9 @@ const PARTS: [(&str, Digest); 11] = [
 const COLS: usize = 2 * GROUP;
 /// Numbers of tokens that make full tiles on every set, and every other kind but those of few tokens;
 /// one may take another way.
-const TOKENS: [usize; 3] = [12, 9, 1];
+const TOKENS: &[usize] = &[12, 9, 1];
 /// AMX takes sixteen tokens and four groups together, and what is left of the groups one by one.
-const AMX_TOKENS: [usize; 3] = [16, 12, 1];
+const AMX_TOKENS: &[usize] = &[16, 12, 9, 1];
 const AMX_GROUPS: usize = 5;
 const MOST_TOKENS: usize = AMX_TOKENS[0];
 const MOST_GROUPS: usize = AMX_GROUPS;
@@ -165,13 +165,13 @@ fn quantize(kernels: &Kernels) -> u64 {
 /// Products of so many tokens with a record, in turn.
 fn products<'a>(
     kernels: &Kernels,
-    tokens: [usize; 3],
+    tokens: &[usize],
     lhs: impl Fn(usize) -> Lhs<'a>,
     encoding: Encoding,
     record: &[u8],
 ) -> u64 {
     let mut hash = Hash::new();
-    for m in tokens {
+    for &m in tokens {
         let mut out = [0.0; MOST_TOKENS * ROWS];
         let out = &mut out[..m * ROWS];
         kernels.matmul(&lhs(m), encoding, record, &mut Columns::new(out, ROWS));

@@ -171,7 +171,7 @@ impl<'a, 'w> Linear<'a, 'w> {
         // Weights that are not quantized are four or two times as many bytes: reading them for each
         // part anew took a third of the speed.
         let parts =
-            Parting::of(self.kernels).parts(m, par.threads()).filter(|_| self.is_quantized());
+            Parting::of(self.kernels.isa()).parts(m, par.threads()).filter(|_| self.is_quantized());
         if let Some(parts) = parts {
             self.split_by_tokens(par, buffers, x, parts, target, &finish);
         } else if m == 1 {
@@ -237,7 +237,7 @@ impl<'a, 'w> Linear<'a, 'w> {
         finish: &(impl Fn(usize, &mut [f32], Option<&mut [f32]>) + Sync),
     ) {
         let (m, cols) = (x.len() / self.cols(), self.cols());
-        let parting = Parting::of(self.kernels);
+        let parting = Parting::of(self.kernels.isa());
         let mut rest = Some((buffers.reborrow(), target));
         let parts = (0..parts).map(|part| {
             let tokens = parting.tokens(m, parts, part);

@@ -3,7 +3,6 @@
 use core::ops::Range;
 
 use crate::isa::Isa;
-use crate::kernels::Kernels;
 use crate::parallel::{MAX_THREADS, share};
 
 /// Fewest tokens of a part that are worth reading all weights of a matrix for.
@@ -21,8 +20,8 @@ pub(crate) struct Parting {
 }
 
 impl Parting {
-    pub(crate) fn of(kernels: &Kernels) -> Self {
-        match kernels.isa() {
+    pub(crate) fn of(isa: Isa) -> Self {
+        match isa {
             Isa::Amx => Self { unit: 16, part: 64 },
             _ if cfg!(target_arch = "aarch64") => Self { unit: 6, part: 60 },
             _ => Self { unit: 8, part: FEWEST },
@@ -55,8 +54,8 @@ mod tests {
 
     #[test]
     fn parts_of_a_batch_are_its_tokens_in_order() {
-        for isa in Isa::available() {
-            let parting = Parting::of(&Kernels::for_isa(isa).expect("it is available"));
+        for isa in Isa::ALL {
+            let parting = Parting::of(isa);
             for m in (1..200).chain([512, 777, 1024]) {
                 for threads in 1..=MAX_THREADS {
                     assert_parts(parting, m, threads);

@@ -9,7 +9,7 @@ pub(super) static TABLE: Table =
 
 /// A register: sixteen rows of 64 bytes, or of sixteen sums.
 #[repr(C, align(64))]
-struct Register<T>([[T; 16]; 16]);
+struct Register([[u32; 16]; 16]);
 
 /// What `ldtilecfg` reads: all registers as large as they can be.
 #[repr(C, align(64))]
@@ -66,6 +66,12 @@ unsafe fn dpbssd(rounds: u32) -> u64 {
             rounds = inout(reg) rounds => _,
             sums = in(reg) &mut sums,
             row = in(reg) 64usize,
+            out("tmm0") _,
+            out("tmm1") _,
+            out("tmm2") _,
+            out("tmm3") _,
+            out("tmm4") _,
+            out("tmm5") _,
             options(nostack),
         );
     }

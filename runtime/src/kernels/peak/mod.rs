@@ -9,7 +9,12 @@ use crate::memory::Line;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 mod aarch64;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
+#[cfg(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    target_feature = "sse2",
+    feature = "std"
+))]
 mod amx;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -49,7 +54,12 @@ impl Kernels {
             Isa::Avx2 => &x86_64::AVX2,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => &x86_64::AVX512VNNI,
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
+            #[cfg(all(
+                target_arch = "x86_64",
+                target_pointer_width = "64",
+                target_feature = "sse2",
+                feature = "std"
+            ))]
             Isa::Amx => &amx::TABLE,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
             Isa::Neon => &aarch64::NEON,
@@ -75,7 +85,7 @@ impl Peak {
         unsafe { (self.table.read)(lines) }
     }
 
-    /// Multiplies bytes and adds the products to integers, all in registers: some hundred at a time,
+    /// Multiplies bytes and adds the products to integers, all in registers: some hundred at a time, with AMX some ten thousand,
     /// `rounds` times. Returns how many multiply-adds these were, as the registers counted them.
     ///
     /// # Panics

@@ -20,7 +20,8 @@ macro_rules! with_scratch_for {
 }
 
 pub(super) mod ahead;
-#[cfg(feature = "std")]
+// Not for x32, whose pointers are no registers of 64 bits.
+#[cfg(all(feature = "std", target_pointer_width = "64"))]
 pub(super) mod amx;
 pub(super) mod avx2;
 pub(super) mod avx512vnni;

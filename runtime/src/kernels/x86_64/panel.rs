@@ -123,7 +123,7 @@ pub(super) struct Sums<'a, 'd, const R: usize> {
 
 impl<const R: usize> Sums<'_, '_, R> {
     /// How many tokens the tile has.
-    #[cfg(feature = "std")]
+    #[cfg(all(feature = "std", target_pointer_width = "64"))]
     #[inline(always)]
     pub(super) fn tokens(&self) -> usize {
         self.tokens.len()
@@ -178,6 +178,7 @@ pub(super) fn matmul<
     records: &[u8],
     dst: &mut Columns<'_>,
 ) {
+    const { assert!(M.is_multiple_of(T::UNIT)) };
     let tokens = lhs.m;
     let weights = Weights::<T, M, R>::new(lhs.groups, GROUPS, records);
     let tiles = tokens.div_ceil(M);

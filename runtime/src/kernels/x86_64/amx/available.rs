@@ -2,22 +2,15 @@
 
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
-use core::sync::atomic::{AtomicU8, Ordering};
 
-/// Whether this CPU has AMX for bytes, and the system lets this process use it. Asked for once: the
-/// answer stays the same.
+use crate::kernels::x86_64::ahead::Answer;
+
+/// Whether this CPU has AMX for bytes, and the system lets this process use it. The first answer is kept.
+///
+/// See [`crate::isa::Isa::Amx`] for what asking does to the process.
 pub(crate) fn is_available() -> bool {
-    const UNKNOWN: u8 = 0;
-    const NO: u8 = 1;
-    const YES: u8 = 2;
-    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
-    let known = ANSWER.load(Ordering::Relaxed);
-    if known != UNKNOWN {
-        return known == YES;
-    }
-    let answer = !cfg!(miri) && has_instructions() && is_permitted();
-    ANSWER.store(if answer { YES } else { NO }, Ordering::Relaxed);
-    answer
+    static ANSWER: Answer = Answer::unknown();
+    ANSWER.get(|| !cfg!(miri) && has_instructions() && is_permitted())
 }
 
 /// AMX-TILE and AMX-INT8 (Intel, Software Developer's Manual, volume 2, `CPUID`).
@@ -27,13 +20,14 @@ fn has_instructions() -> bool {
 }
 
 /// Linux wants to be asked for the registers, once in a process, for all its threads
-/// (`Documentation/arch/x86/xstate.rst`). One that does not know the question says no.
+/// (`Documentation/arch/x86/xstate.rst`). One that does not know the question says no, and so does one where a
+/// thread has an alternate signal stack that is too small for the registers.
 #[cfg(target_os = "linux")]
 fn is_permitted() -> bool {
-    const ARCH_PRCTL: usize = 158;
-    const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
-    const XTILEDATA: usize = 18;
-    let result: usize;
+    const ARCH_PRCTL: u64 = 158;
+    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+    const XTILEDATA: u64 = 18;
+    let result: u64;
     // SAFETY: (1) part of every x86-64; (2) the call takes numbers and touches no memory.
     unsafe {
         asm!(
@@ -53,4 +47,19 @@ fn is_permitted() -> bool {
 #[cfg(not(target_os = "linux"))]
 fn is_permitted() -> bool {
     false
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::*;
+
+    /// As the system lists them.
+    #[test]
+    fn the_right_bits_are_looked_at() {
+        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let has = |name| cpu.split_ascii_whitespace().any(|word| word == name);
+        if has("flags") {
+            assert_eq!(has_instructions(), has("amx_tile") && has("amx_int8"));
+        }
+    }
 }

@@ -108,7 +108,9 @@ impl Weights for Q3 {
             let (weights, (outs, _)) = (weights.as_chunks().0, out.as_chunks_mut());
             // SAFETY: (1) called from functions with these target features only.
             unsafe {
-                let [a, b, c] = [0, 1, 2].map(|i| avx512vnni::load(&weights[i]));
+                let a = avx512vnni::load(&weights[0]);
+                let b = avx512vnni::load(&weights[1]);
+                let c = avx512vnni::load(&weights[2]);
                 for (tile, out) in [a, b, c, spare_bits([a, b, c])].into_iter().zip(outs) {
                     nibbles::<7, 4>(tile, out);
                 }
@@ -135,7 +137,7 @@ struct Amx<W>(PhantomData<W>);
 /// What is at hand between the panel and the sums.
 #[repr(C, align(64))]
 struct Scratch {
-    /// A record's weights.
+    /// Weights of a piece of a record.
     weights: [Unpacked; GROUPS],
     /// Products of sixteen tokens: a chunk of groups is multiplied while another is scaled.
     products: [[Products; TOGETHER]; 2],
@@ -219,11 +221,12 @@ unsafe fn add_tile<W: Weights>(
         }
         let chunks = panel.len().div_ceil(TOGETHER);
         let groups_of = |chunk: usize| chunk * TOGETHER..panel.len().min((chunk + 1) * TOGETHER);
+        let asked_together = ask.len().div_ceil(chunks);
         for chunk in 0..=chunks {
             let [even, odd] = &mut *products;
             let (now, before) = if chunk % 2 == 0 { (even, odd) } else { (odd, even) };
             if chunk < chunks {
-                if let Some(group) = ask.next() {
+                for group in ask.by_ref().take(asked_together) {
                     piece.ask_next(group, W::BYTES);
                 }
                 let groups = groups_of(chunk);
@@ -279,7 +282,7 @@ fn times(b: __m512, a: &f32) -> __m512 {
             product = lateout(zmm_reg) product,
             b = in(zmm_reg) b,
             a = in(reg) a,
-            options(pure, readonly, nostack, preserves_flags),
+            options(pure, readonly, nostack),
         );
     }
     product

@@ -1,7 +1,7 @@
 //! The tile registers: how they are laid out, and what is done with them.
 //!
-//! The compiler has no stable intrinsics for them. It does not use them itself, so that their contents
-//! stay what these functions made them.
+//! The compiler has no stable intrinsics for them. It does not use them itself, nor does what it calls in
+//! between (to copy or to clear memory), so that they stay configured.
 
 use core::arch::asm;
 
@@ -111,6 +111,9 @@ pub(super) unsafe fn multiply(
                     c = in(reg) out,
                     a_row = in(reg) a_row,
                     row = in(reg) row,
+                    out("tmm0") _,
+                    out("tmm4") _,
+                    out("tmm6") _,
                     options(nostack, preserves_flags),
                 );
             }
@@ -147,6 +150,14 @@ pub(super) unsafe fn multiply(
             a_row = in(reg) a_row,
             row = in(reg) row,
             next = const NEXT,
+            out("tmm0") _,
+            out("tmm1") _,
+            out("tmm2") _,
+            out("tmm3") _,
+            out("tmm4") _,
+            out("tmm5") _,
+            out("tmm6") _,
+            out("tmm7") _,
             options(nostack, preserves_flags),
         );
     }
