@@ -47,7 +47,7 @@ pub enum pgpt_isa {
     PGPT_ISA_I8MM = 6,
     /// x86-64 with AVX-512 as above and AMX for bytes, under Linux, of which the registers are asked for: for
     /// the whole process, whose alternate signal stacks must be larger than 8 KB then. `PGPT_ISA_BEST` looks
-    /// for it, other codes do not.
+    /// for it, codes of other sets do not.
     PGPT_ISA_AMX = 7,
 }
 

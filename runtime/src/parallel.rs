@@ -91,6 +91,18 @@ pub(crate) fn share(n: usize, parts: usize, i: usize) -> core::ops::Range<usize>
     n * i / parts..n * (i + 1) / parts
 }
 
+/// The `i`-th of `parts` ranges of `0..n` that have nearly as many whole units; the last unit may be
+/// short.
+pub(crate) fn share_of_units(
+    n: usize,
+    unit: usize,
+    parts: usize,
+    i: usize,
+) -> core::ops::Range<usize> {
+    let units = share(n.div_ceil(unit), parts, i);
+    units.start * unit..n.min(units.end * unit)
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

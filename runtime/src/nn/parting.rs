@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::isa::Isa;
-use crate::parallel::{MAX_THREADS, share};
+use crate::parallel::{MAX_THREADS, share_of_units};
 
 /// Fewest tokens of a part that are worth reading all weights of a matrix for.
 const FEWEST: usize = 32;
@@ -43,8 +43,7 @@ impl Parting {
 
     /// Tokens of a part: whole units, which matrix products take together.
     pub(crate) fn tokens(self, m: usize, parts: usize, part: usize) -> Range<usize> {
-        let units = share(m.div_ceil(self.unit), parts, part);
-        units.start * self.unit..m.min(units.end * self.unit)
+        share_of_units(m, self.unit, parts, part)
     }
 }
 

@@ -12,7 +12,7 @@ use core::ops::Range;
 use crate::format::Encoding;
 use crate::kernels::x86_64::ahead;
 use crate::kernels::{Columns, QuantLhs};
-use crate::parallel::share;
+use crate::parallel::share_of_units;
 use crate::quant::tile::{self, GROUP, QuantRecord, ROWS};
 
 /// Bytes of weights that are used for one panel after the other: they should stay in the L2 cache.
@@ -182,10 +182,7 @@ pub(super) fn matmul<
     let tokens = lhs.m;
     let weights = Weights::<T, M, R>::new(lhs.groups, GROUPS, records);
     let tiles = tokens.div_ceil(M);
-    let of_tile = |tile| {
-        let units = share(tokens.div_ceil(T::UNIT), tiles, tile);
-        units.start * T::UNIT..tokens.min(units.end * T::UNIT)
-    };
+    let of_tile = |tile| share_of_units(tokens, T::UNIT, tiles, tile);
     let ask_next = ahead::is_needed();
     let mut panels = [[T::ZERO; GROUPS]; TILES];
     let mut scratch = T::SCRATCH;
