@@ -8,6 +8,7 @@ As root, what root is allowed anyway is tried as the user `nobody`. Each line sa
 and what happened; docs/security.md has the table. Exit code 1 if anything is not as it should be.
 """
 
+import json
 import os
 import pathlib
 import random
@@ -208,19 +209,24 @@ try:
         out, err = child.communicate(b"and then\n", timeout=60)
         return subprocess.CompletedProcess([], child.returncode, out, err)
 
+    # Where AMX is used, the standard library's handler may run out of its stack (docs/security.md).
+    best_set = json.loads(run(RUN, "info", "--json").stdout)["machine"]["isa"]
+    with_the_best_set = (-signal.SIGBUS, -signal.SIGSEGV) if best_set == "amx" else (-signal.SIGBUS,)
+
     used = work / "used.pgpt"
     for name, change, options, wanted in (
-        ("replaced by renaming", lambda: os.replace(shutil.copy(checkpoint / "config.json", work / "new"), used), (), 0),
-        ("removed", lambda: used.unlink(), (), 0),
-        ("shortened to nothing", lambda: os.truncate(used, 0), (), -signal.SIGBUS),
-        ("shortened to nothing, --no-mmap", lambda: os.truncate(used, 0), ("--no-mmap",), 0),
-        ("shortened to nothing, --huge-pages", lambda: os.truncate(used, 0), ("--huge-pages",), 0),
+        ("replaced by renaming", lambda: os.replace(shutil.copy(checkpoint / "config.json", work / "new"), used), (), (0,)),
+        ("removed", lambda: used.unlink(), (), (0,)),
+        ("shortened to nothing", lambda: os.truncate(used, 0), (), with_the_best_set),
+        ("shortened to nothing, --isa scalar", lambda: os.truncate(used, 0), ("--isa", "scalar"), (-signal.SIGBUS,)),
+        ("shortened to nothing, --no-mmap", lambda: os.truncate(used, 0), ("--no-mmap",), (0,)),
+        ("shortened to nothing, --huge-pages", lambda: os.truncate(used, 0), ("--huge-pages",), (0,)),
     ):
         shutil.copy(model, used)
         child = interactive("-m", used, *options)
         change()
         result = ends(child)
-        told(f"the model is {name} while it runs", result.returncode == wanted, shown(result))
+        told(f"the model is {name} while it runs", result.returncode in wanted, shown(result))
     for byte in (0, 0x80, 0xff):
         shutil.copy(model, used)
         child = interactive("-m", used)

@@ -23,9 +23,11 @@ pub enum Isa {
     /// feature `std`. Last, since C programs know sets by their number.
     ///
     /// Linux gives its registers to a process that asks, and whoever looks for the fastest set
-    /// ([`Isa::best`], [`Isa::available`]) asks where the CPU has them. It is for all threads and for good;
-    /// frames of signals take 8 KB more from then on, so that alternate signal stacks must be larger than 8
-    /// KB. Who does not want that names another set.
+    /// ([`Isa::best`], [`Isa::available`]) asks where the CPU has them. It is for all threads and for good.
+    /// In a thread that has used the registers, the frame of a signal takes 8 KB more, and its handler needs
+    /// room behind that in the thread's alternate signal stack, if it has one. Rust's standard library (1.95)
+    /// makes stacks of the frame alone: its message about a stack that overflows may be missing then, and
+    /// SIGSEGV end the program. Who does not want that names another set.
     Amx,
 }
 
