@@ -95,7 +95,8 @@ fn float(i: usize) -> f32 {
 
 const LENGTHS: [usize; 15] = [1, 2, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 257, 512];
 /// Many tokens, and rows that are taken in pieces.
-const LARGE: [(usize, usize, usize); 4] = [(64, 16, 2), (257, 53, 2), (833, 71, 1), (1600, 64, 1)];
+const LARGE: [(usize, usize, usize); 5] =
+    [(64, 16, 2), (100, 25, 2), (257, 53, 2), (833, 71, 1), (1600, 64, 1)];
 
 #[test]
 fn matrix_products_stay_inside() {

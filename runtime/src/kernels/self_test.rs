@@ -90,7 +90,10 @@ const TOKENS: &[usize] = &[12, 9, 1];
 /// AMX takes sixteen tokens and four groups together, and what is left of the groups one by one.
 const AMX_TOKENS: &[usize] = &[16, 12, 9, 1];
 const AMX_GROUPS: usize = 5;
-const MOST_TOKENS: usize = AMX_TOKENS[0];
+/// AVX2 unpacks weights for many tokens, and takes six of them together.
+const AVX2_TOKENS: &[usize] = &[25, 12, 9, 1];
+const MOST_TOKENS: usize =
+    if cfg!(target_arch = "x86_64") { AVX2_TOKENS[0] } else { AMX_TOKENS[0] };
 const MOST_GROUPS: usize = AMX_GROUPS;
 /// An odd length, for what works on vectors.
 const LEN: usize = 45;
@@ -181,8 +184,11 @@ fn products<'a>(
 }
 
 fn quant_products(kernels: &Kernels, encoding: Encoding, set: Isa) -> u64 {
-    let (tokens, groups) =
-        if set == Isa::Amx { (AMX_TOKENS, AMX_GROUPS) } else { (TOKENS, COLS / GROUP) };
+    let (tokens, groups) = match set {
+        Isa::Amx => (AMX_TOKENS, AMX_GROUPS),
+        Isa::Avx2 => (AVX2_TOKENS, COLS / GROUP),
+        _ => (TOKENS, COLS / GROUP),
+    };
     let mut n = Numbers(3);
     let q: [i8; MOST_TOKENS * MOST_GROUPS * GROUP] = n.int8s();
     let scales: [f32; MOST_TOKENS * MOST_GROUPS] = n.floats();

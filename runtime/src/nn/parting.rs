@@ -11,11 +11,11 @@ const FEWEST: usize = 32;
 /// Into what a set of kernels likes a batch to be divided.
 #[derive(Clone, Copy)]
 pub(crate) struct Parting {
-    /// Tokens that parts are multiples of: those of a panel on ARM, those of a register of AMX. Other
-    /// tiles of x86-64 may be short, and parts of 36 tokens, six full ones, were no faster than parts of 32.
+    /// Tokens that parts are multiples of: those of a panel on ARM and of many tokens with AVX2, those of a
+    /// register of AMX. Tiles of AVX-512 may be short.
     unit: usize,
     /// About as many tokens has a part where a thread has several: few enough that what comes out of
-    /// them stays in the L2 cache, and on ARM and with AMX as many as share the unpacking of a record.
+    /// them stays in the L2 cache, and but for AVX-512 as many as share the unpacking of a record.
     part: usize,
 }
 
@@ -23,6 +23,8 @@ impl Parting {
     pub(crate) fn of(isa: Isa) -> Self {
         match isa {
             Isa::Amx => Self { unit: 16, part: 64 },
+            // A batch of 256 makes six parts of 42 or 48, which is a tile.
+            Isa::Avx2 => Self { unit: 6, part: 42 },
             _ if cfg!(target_arch = "aarch64") => Self { unit: 6, part: 60 },
             _ => Self { unit: 8, part: FEWEST },
         }

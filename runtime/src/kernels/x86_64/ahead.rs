@@ -253,30 +253,38 @@ pub(in crate::kernels) mod tests {
     }
 
     #[test]
-    fn tiles_of_amx_ask_for_every_line_of_the_next_weights() {
-        const GROUPS: usize = 24;
-        const RECORDS: usize = 3;
-        let Some(set) = Kernels::for_isa(Isa::Amx) else { return };
-        for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
-            for m in [16, 32, 48, 64] {
-                let len = tile::record_len(encoding, GROUPS * GROUP);
-                let records = vec![Line::ZERO; RECORDS * len / 64];
-                let (q, scales) = (vec![1; m * GROUPS * GROUP], vec![1.0; m * GROUPS]);
-                let (sums, mut out) = (vec![32; m * GROUPS], vec![0.0; m * RECORDS * ROWS]);
-                let q = QuantLhs { q: &q, scales: &scales, sums: &sums, m, groups: GROUPS };
-                let start = place(&records).start;
-                // Behind the last record comes the first one.
-                let weights = [0, 1, 2].map(|record| {
-                    start + record * len + tile::weights_offset(GROUPS)..start + (record + 1) * len
-                });
-                let mut asked = asked(&weights, || {
-                    let dst = &mut Columns::new(&mut out, RECORDS * ROWS);
-                    set.matmul(&Lhs::Quant(q), encoding, bytemuck::cast_slice(&records), dst);
-                });
-                asked.sort_unstable();
-                assert_eq!(asked, lines_of(&weights), "{encoding:?}, {m} tokens");
+    fn many_tokens_ask_for_every_line_of_the_next_weights() {
+        let cases = [(Isa::Amx, [16, 32, 48, 64]), (Isa::Avx2, [24, 30, 31, 48])];
+        for (set, ms) in cases {
+            let Some(set) = Kernels::for_isa(set) else { continue };
+            for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
+                for m in ms {
+                    assert_next_weights_are_asked_for(set, encoding, m);
+                }
             }
         }
+    }
+
+    fn assert_next_weights_are_asked_for(set: Kernels, encoding: Encoding, m: usize) {
+        const GROUPS: usize = 24;
+        const RECORDS: usize = 3;
+        let len = tile::record_len(encoding, GROUPS * GROUP);
+        let records = vec![Line::ZERO; RECORDS * len / 64];
+        let (q, scales) = (vec![1; m * GROUPS * GROUP], vec![1.0; m * GROUPS]);
+        let (sums, mut out) = (vec![32; m * GROUPS], vec![0.0; m * RECORDS * ROWS]);
+        let q = QuantLhs { q: &q, scales: &scales, sums: &sums, m, groups: GROUPS };
+        let start = place(&records).start;
+        // Behind the last record comes the first one.
+        let weights = [0, 1, 2].map(|record| {
+            start + record * len + tile::weights_offset(GROUPS)..start + (record + 1) * len
+        });
+        let mut asked = asked(&weights, || {
+            let dst = &mut Columns::new(&mut out, RECORDS * ROWS);
+            set.matmul(&Lhs::Quant(q), encoding, bytemuck::cast_slice(&records), dst);
+        });
+        asked.sort_unstable();
+        let set = set.isa();
+        assert_eq!(asked, lines_of(&weights), "{set:?}, {encoding:?}, {m} tokens");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! from a *panel*: for each group the activations of all `M` tokens, in the order in which the tile
 //! uses them, so that one pointer walks through it. A panel covers `GROUPS` groups and fits the L1
 //! cache beside a piece of a record; wider rows are taken in several passes, with the sums kept in
-//! `dst`. Panels lie on the stack: 6 to 15 KB for few tokens, up to 86 KB for many.
+//! `dst`. Panels lie on the stack: 6 to 15 KB for few tokens, up to 112 KB with what is unpacked for many.
 
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -121,12 +121,18 @@ pub(super) struct Sums<'a, 'd, const R: usize> {
     n: usize,
 }
 
-impl<const R: usize> Sums<'_, '_, R> {
+impl<'d, const R: usize> Sums<'_, 'd, R> {
     /// How many tokens the tile has.
-    #[cfg(all(feature = "std", target_pointer_width = "64"))]
     #[inline(always)]
     pub(super) fn tokens(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Those of the tokens from the `i`-th on.
+    #[inline(always)]
+    pub(super) fn from(&mut self, i: usize) -> Sums<'_, 'd, R> {
+        let tokens = self.tokens.start + i..self.tokens.end;
+        Sums { dst: &mut *self.dst, tokens, blocks: self.blocks, n: self.n }
     }
 
     /// The sums of the `i`-th token with the `r`-th record, if there are such.

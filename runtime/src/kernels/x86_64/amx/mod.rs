@@ -173,27 +173,16 @@ impl<W: Weights> Tile<TOKENS> for Amx<W> {
         let tiles = sums.tokens().div_ceil(TILE);
         for tile in 0..tiles {
             let ask = share(panel.len(), tiles, tile);
-            let sums = TileSums { all: &mut sums, first: tile * TILE };
+            let first = tile * TILE;
             // SAFETY: (1) called by `many_tokens`, which configured the registers.
-            unsafe { add_tile::<W>(panel, weights, &piece, ask, products, sums) }
+            unsafe {
+                add_tile::<W>(panel, first, weights, &piece, ask, products, sums.from(first));
+            }
         }
     }
 }
 
-/// Sums of sixteen tokens.
-struct TileSums<'t, 'a, 'd> {
-    all: &'t mut Sums<'a, 'd, 1>,
-    first: usize,
-}
-
-impl TileSums<'_, '_, '_> {
-    #[inline(always)]
-    fn row(&mut self, i: usize) -> Option<&mut [f32; 16]> {
-        self.all.row(self.first + i, 0)
-    }
-}
-
-/// What the groups of a panel give to the sums of sixteen tokens. A chunk is multiplied before the one
+/// What the groups of a panel give to the sums of sixteen tokens, the `first` of a panel and those behind it. A chunk is multiplied before the one
 /// before it is scaled, so that both go on side by side. Meanwhile the groups `ask` of the piece that
 /// comes next are asked for.
 ///
@@ -202,19 +191,19 @@ impl TileSums<'_, '_, '_> {
 #[inline(always)]
 unsafe fn add_tile<W: Weights>(
     panel: &[Activations],
+    first: usize,
     weights: &[Unpacked],
     piece: &Piece<'_>,
     mut ask: core::ops::Range<usize>,
     products: &mut [[Products; TOGETHER]; 2],
-    mut sums: TileSums<'_, '_, '_>,
+    mut sums: Sums<'_, '_, 1>,
 ) {
-    let first = sums.first;
     // SAFETY: (1) see above; (2) (3) (4) `sums` are sixteen f32 each, borrowed exclusively.
     unsafe {
         let mut acc = [_mm512_setzero_ps(); TILE];
         if piece.resume {
             for (i, acc) in acc.iter_mut().enumerate() {
-                if let Some(sums) = sums.row(i) {
+                if let Some(sums) = sums.row(i, 0) {
                     *acc = _mm512_loadu_ps(sums.as_ptr());
                 }
             }
@@ -246,7 +235,7 @@ unsafe fn add_tile<W: Weights>(
             }
         }
         for (i, acc) in acc.into_iter().enumerate() {
-            if let Some(sums) = sums.row(i) {
+            if let Some(sums) = sums.row(i, 0) {
                 _mm512_storeu_ps(sums.as_mut_ptr(), acc);
             }
         }

@@ -6,7 +6,8 @@
 
 use core::arch::x86_64::*;
 
-use super::tiles::{few_tokens, many_tokens};
+use super::many::{self, Unpack, many_tokens};
+use super::tiles::{few_tokens, some_tokens};
 use super::{Avx2, broadcast, dot_signed, load, load_scales};
 use crate::format::Encoding;
 use crate::kernels::generic::Lanes;
@@ -173,22 +174,26 @@ where
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    matmul::<Q8>(lhs, records, dst);
+    matmul::<Q8, 16>(lhs, records, dst);
 }
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    matmul::<Q4>(lhs, records, dst);
+    matmul::<Q4, 8>(lhs, records, dst);
 }
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    matmul::<Q3>(lhs, records, dst);
+    matmul::<Q3, 8>(lhs, records, dst);
 }
 
 /// A single token by itself, others six at a time, or four.
 #[inline(always)]
-fn matmul<G: Group + Tile<4> + Tile<6>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+fn matmul<G: Unpack<STEPS> + Tile<4>, const STEPS: usize>(
+    lhs: &QuantLhs<'_>,
+    records: &[u8],
+    dst: &mut Columns<'_>,
+) {
     // SAFETY: (1) called from functions with these target features only.
     unsafe {
         match lhs.m {
@@ -196,7 +201,8 @@ fn matmul<G: Group + Tile<4> + Tile<6>>(lhs: &QuantLhs<'_>, records: &[u8], dst:
             1 if ahead::is_needed() => one_token_asking::<G>(lhs, records, dst),
             1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, records, dst)),
             2..=4 => few_tokens::<G>(lhs, records, dst),
-            _ => many_tokens::<G>(lhs, records, dst),
+            5..many::WORTH_IT => some_tokens::<G>(lhs, records, dst),
+            _ => many_tokens::<G, STEPS>(lhs, records, dst),
         }
     }
 }

@@ -21,11 +21,13 @@ pub(super) fn few_tokens<G: Tile<4>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &m
     panel::matmul::<4, 1, 1, 32, G>(lhs, records, dst);
 }
 
-/// Six tokens use weights that are unpacked once: their sums take twelve of the sixteen registers.
+/// Tokens that use weights which are unpacked once: their sums take twelve of the sixteen registers.
+pub(super) const SIX: usize = 6;
+
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn many_tokens<G: Tile<6>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    panel::matmul::<6, 1, 6, 32, G>(lhs, records, dst);
+pub(super) fn some_tokens<G: Tile<SIX>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+    panel::matmul::<SIX, 1, 6, 32, G>(lhs, records, dst);
 }
 
 /// A group of `M` tokens, those behind the last being zero.
@@ -150,10 +152,10 @@ fn add_few<T: Nibbles + Group, const M: usize, const N: usize>(
 pub(super) struct WideGroup<const M: usize> {
     /// Of four inputs of each token, what the pairs of bytes are multiplied with and what their upper
     /// bytes are (see [`WideGroup::of_pairs`]).
-    q: [[[[i16; 2]; M]; 2]; 8],
-    scales: [f32; M],
+    pub(super) q: [[[[i16; 2]; M]; 2]; 8],
+    pub(super) scales: [f32; M],
     /// What sums begin at.
-    offsets: [i32; M],
+    pub(super) offsets: [i32; M],
 }
 
 impl<const M: usize> WideGroup<M> {
@@ -244,7 +246,7 @@ fn add_q8<const M: usize, const N: usize>(
 /// What each token's sums begin at, for eight rows in each half.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn begin<const N: usize>(offsets: &[i32]) -> [[__m256i; 2]; N] {
+pub(super) fn begin<const N: usize>(offsets: &[i32]) -> [[__m256i; 2]; N] {
     let mut dots = [[_mm256_setzero_si256(); 2]; N];
     for i in 0..N {
         dots[i] = [_mm256_set1_epi32(offsets[i]); 2];
@@ -255,7 +257,7 @@ fn begin<const N: usize>(offsets: &[i32]) -> [[__m256i; 2]; N] {
 /// Adds the products of a group, with its block scales and each token's scale.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn add_scaled<const N: usize>(
+pub(super) fn add_scaled<const N: usize>(
     acc: &mut [[__m256; 2]; N],
     dots: [[__m256i; 2]; N],
     block_scales: [__m256; 2],
@@ -274,7 +276,7 @@ fn add_scaled<const N: usize>(
 /// Adds to each token's sums in 16 bits what four inputs give, for eight rows in each half.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_products<const N: usize>(
+pub(super) fn add_products<const N: usize>(
     dots: &mut [[__m256i; 2]; N],
     weights: [__m256i; 2],
     q: &[[i8; 4]],
@@ -291,7 +293,7 @@ fn add_products<const N: usize>(
 /// Adds to each token's sums what two inputs give, for eight rows in each half.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_wide_products<const N: usize>(
+pub(super) fn add_wide_products<const N: usize>(
     dots: &mut [[__m256i; 2]; N],
     weights: [__m256i; 2],
     q: &[[i16; 2]],
@@ -343,7 +345,10 @@ fn broadcast_pair(pair: &[i16; 2]) -> __m256i {
 /// What earlier pieces gave to each token, eight rows in each half.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_sums<const N: usize>(sums: &mut Sums<'_, '_, 1>, piece: &Piece<'_>) -> [[__m256; 2]; N] {
+pub(super) fn load_sums<const N: usize>(
+    sums: &mut Sums<'_, '_, 1>,
+    piece: &Piece<'_>,
+) -> [[__m256; 2]; N] {
     let mut acc = [[_mm256_setzero_ps(); 2]; N];
     if piece.resume {
         for i in 0..N {
@@ -360,7 +365,7 @@ fn load_sums<const N: usize>(sums: &mut Sums<'_, '_, 1>, piece: &Piece<'_>) -> [
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_sums<const N: usize>(
+pub(super) fn store_sums<const N: usize>(
     acc: [[__m256; 2]; N],
     sums: &mut Sums<'_, '_, 1>,
     piece: &Piece<'_>,
