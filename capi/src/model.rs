@@ -46,7 +46,7 @@ pub enum pgpt_isa {
     /// AArch64 with products of int8 matrices.
     PGPT_ISA_I8MM = 6,
     /// x86-64 with AVX-512 as above and AMX for bytes, under Linux, of which the registers are asked for: for
-    /// the whole process, whose alternate signal stacks must be larger than 8 KB then. `PGPT_ISA_BEST` looks
+    /// the whole process, whose alternate signal stacks need room for 8 KB more then. `PGPT_ISA_BEST` looks
     /// for it, codes of other sets do not.
     PGPT_ISA_AMX = 7,
 }

@@ -168,9 +168,9 @@ fn matrix_products() {
             let ms: &[usize] = if cols < 800 {
                 &[5, 1, 2, 3, 4, 6, 7, 8, 9, 13, 17]
             } else if blocks < 3 {
-                &[6, 10, 25, 53, 64, 71]
+                &[6, 10, 26, 53, 71, 100]
             } else {
-                &[2, 6, 13]
+                &[2, 6, 13, 25]
             };
             for &m in cases(ms, 1) {
                 let x = n.floats(m * cols);
@@ -226,7 +226,7 @@ fn extreme_integers_stay_exact() {
             record[tile::ROW_SCALES_BYTES..][..ROWS * groups].fill(1);
             let lines = aligned(&record);
             let records = &bytemuck::cast_slice(&lines)[..record.len()];
-            let ms = cases(&[2, 1, 7, 16, 27, 70], 1).iter();
+            let ms = cases(&[2, 1, 7, 16, 27, 64, 70], 1).iter();
             for (&m, is_positive) in ms.flat_map(|m| cases(&SIGNS, 1).iter().map(move |s| (m, s))) {
                 let value = |t, col| if is_positive(t, col) { 127.0 } else { -127.0 };
                 let mut x = Vec::new();

@@ -91,7 +91,7 @@ const TOKENS: &[usize] = &[12, 9, 1];
 const AMX_TOKENS: &[usize] = &[16, 12, 9, 1];
 const AMX_GROUPS: usize = 5;
 /// AVX2 unpacks weights for many tokens, and takes six of them together.
-const AVX2_TOKENS: &[usize] = &[25, 12, 9, 1];
+const AVX2_TOKENS: &[usize] = &[26, 12, 9, 1];
 const MOST_TOKENS: usize =
     if cfg!(target_arch = "x86_64") { AVX2_TOKENS[0] } else { AMX_TOKENS[0] };
 const MOST_GROUPS: usize = AMX_GROUPS;
@@ -186,7 +186,7 @@ fn products<'a>(
 fn quant_products(kernels: &Kernels, encoding: Encoding, set: Isa) -> u64 {
     let (tokens, groups) = match set {
         Isa::Amx => (AMX_TOKENS, AMX_GROUPS),
-        Isa::Avx2 => (AVX2_TOKENS, COLS / GROUP),
+        Isa::Avx2 if cfg!(target_arch = "x86_64") => (AVX2_TOKENS, COLS / GROUP),
         _ => (TOKENS, COLS / GROUP),
     };
     let mut n = Numbers(3);

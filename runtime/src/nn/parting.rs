@@ -23,7 +23,7 @@ impl Parting {
     pub(crate) fn of(isa: Isa) -> Self {
         match isa {
             Isa::Amx => Self { unit: 16, part: 64 },
-            // A batch of 256 makes six parts of 42 or 48, which is a tile.
+            // On one to three threads a batch of 256 makes six parts of at most 48, a tile each.
             Isa::Avx2 => Self { unit: 6, part: 42 },
             _ if cfg!(target_arch = "aarch64") => Self { unit: 6, part: 60 },
             _ => Self { unit: 8, part: FEWEST },

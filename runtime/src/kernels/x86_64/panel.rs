@@ -157,7 +157,8 @@ pub(super) trait Tile<const M: usize, const R: usize = 1> {
     /// Room that a tile wants, whatever is in it.
     type Scratch;
     const SCRATCH: Self::Scratch;
-    /// Packs a group of the tokens from `t` on; those behind the last one are zero.
+    /// Packs a group of the tokens from `t` on, as many as a tile may have; those behind the last one are zero, or
+    /// what was there if a whole part of the panel has none.
     fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut Self::Group);
     /// Adds what the groups of a panel give to the sums of its first `N` tokens. Pieces of records
     /// that `sums` does not have are copies of others.

@@ -182,9 +182,9 @@ impl<W: Weights> Tile<TOKENS> for Amx<W> {
     }
 }
 
-/// What the groups of a panel give to the sums of sixteen tokens, the `first` of a panel and those behind it. A chunk is multiplied before the one
-/// before it is scaled, so that both go on side by side. Meanwhile the groups `ask` of the piece that
-/// comes next are asked for.
+/// What the groups of a panel give to the sums of sixteen tokens, from its `first` on. A chunk is
+/// multiplied before the one before it is scaled, so that both go on side by side. Meanwhile the groups
+/// `ask` of the piece that comes next are asked for.
 ///
 /// # Safety
 /// 1. The CPU has the instructions, and the tile registers are configured.

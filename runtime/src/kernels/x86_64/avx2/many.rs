@@ -18,7 +18,8 @@ use crate::parallel::share;
 /// From how many tokens on this is faster.
 pub(super) const WORTH_IT: usize = 24;
 
-/// Tokens that share what is unpacked: `nn::parting` makes parts of at most as many.
+/// Tokens that share what is unpacked. More are divided among tiles; most parts of a batch have fewer
+/// (see `nn::parting`).
 const TOKENS: usize = 8 * SIX;
 
 /// Groups of a panel: those of a record and of six tokens fit an L1 cache of 48 KB.

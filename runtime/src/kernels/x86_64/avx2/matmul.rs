@@ -187,7 +187,7 @@ pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_
     matmul::<Q3, 8>(lhs, records, dst);
 }
 
-/// A single token by itself, others six at a time, or four.
+/// A single token by itself, others four or six at a time, many with weights that are unpacked before.
 #[inline(always)]
 fn matmul<G: Unpack<STEPS> + Tile<4>, const STEPS: usize>(
     lhs: &QuantLhs<'_>,

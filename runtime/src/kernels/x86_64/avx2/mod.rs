@@ -3,8 +3,8 @@
 //! `vpmaddubsw` multiplies unsigned by signed bytes and adds pairs in 16 bits. The nibbles of q4
 //! are unsigned as they are, and a whole group of 32 fits 16 bits: 8 · 2 · 15 · 127 = 30480. With one
 //! token q8 weights give their sign to the activations first: 2 · 128 · 127 fits, so nothing
-//! saturates. With several they are multiplied in 16 bits, see `tiles`, and
-//! unpacked beforehand for many, see `many`.
+//! saturates. With several they are multiplied in 16 bits, see `tiles`. For many tokens all weights are
+//! unpacked beforehand, see `many`.
 
 mod attention;
 mod many;

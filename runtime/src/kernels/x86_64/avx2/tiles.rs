@@ -14,6 +14,9 @@ use crate::kernels::x86_64::transpose_8x8;
 use crate::kernels::{Columns, QuantLhs};
 use crate::quant::tile::Q8_GROUP_BYTES;
 
+/// Tokens that use weights which are unpacked once: their sums take twelve of the sixteen registers.
+pub(super) const SIX: usize = 6;
+
 /// By itself, as what follows, since its panel lies on the stack.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
@@ -21,9 +24,7 @@ pub(super) fn few_tokens<G: Tile<4>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &m
     panel::matmul::<4, 1, 1, 32, G>(lhs, records, dst);
 }
 
-/// Tokens that use weights which are unpacked once: their sums take twelve of the sixteen registers.
-pub(super) const SIX: usize = 6;
-
+/// Fewer than `many::WORTH_IT`.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn some_tokens<G: Tile<SIX>>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
