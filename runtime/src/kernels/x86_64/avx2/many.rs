@@ -5,15 +5,19 @@
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-use super::load;
 use super::matmul::{Few, Group, Nibbles, Q8};
 use super::tiles::{
-    SIX, WideGroup, add_products, add_scaled, add_wide_products, begin, load_sums, store_sums,
+    SIX, add_products, add_scaled, add_wide_products, begin, load_sums, rows, store_sums,
+    store_tokens, wide_products, widened,
 };
+use super::{Avx2, load};
 use crate::format::Encoding;
+use crate::kernels::generic::Lanes;
 use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
+use crate::kernels::x86_64::transpose_8x8;
 use crate::kernels::{Columns, QuantLhs};
 use crate::parallel::share;
+use crate::quant::tile::ROWS;
 
 /// From how many tokens on this is faster.
 pub(super) const WORTH_IT: usize = 24;
@@ -44,32 +48,69 @@ type Step = [[u8; 32]; 2];
 #[repr(C, align(64))]
 pub(super) struct Unpacked<const STEPS: usize> {
     weights: [Step; STEPS],
-    block_scales: [[f32; 8]; 2],
+    block_scales: [f32; ROWS],
 }
 
 /// How an encoding's groups are unpacked, and multiplied in `STEPS` steps.
 pub(super) trait Unpack<const STEPS: usize>: Group + Tile<SIX> {
+    /// Activations of a group and six tokens.
+    type Six: Copy;
+    const NONE: Self::Six;
     fn unpack(weights: &[u8], out: &mut [Step; STEPS]);
+    fn pack_six(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut Self::Six);
     /// Adds the products of `N` tokens.
     fn add_group<const N: usize>(
         acc: &mut [[__m256; 2]; N],
-        group: &<Self as Tile<SIX>>::Group,
+        group: &Self::Six,
         rows: &Unpacked<STEPS>,
     );
 }
 
+/// A group of q8: activations in 16 bits, as weights are, since products of bytes would not fit these. Where
+/// weights are unpacked for each six tokens anew they are taken in pairs instead, which costs an addition more for each
+/// sum, but saves a shift (see `tiles::WideGroup`).
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct WholeGroup {
+    /// Of four inputs of each token the first and the third, then the others.
+    q: [[[i16; 2]; SIX]; 16],
+    scales: [f32; SIX],
+}
+
+/// The first and the third of each four bytes in 16 bits, then the others.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn even_and_odd(x: __m256i) -> [__m256i; 2] {
+    [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x)), _mm256_srai_epi16::<8>(x)]
+}
+
 impl Unpack<16> for Q8 {
-    /// In each 64 bytes pairs first, then their upper bytes (see [`WideGroup::of_pairs`]).
+    type Six = WholeGroup;
+    const NONE: WholeGroup = WholeGroup { q: [[[0; 2]; SIX]; 16], scales: [0.0; SIX] };
+
     #[inline(always)]
     fn unpack(weights: &[u8], out: &mut [Step; 16]) {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
-            let sign_of_lower = _mm256_set1_epi16(0x80);
             let weights = weights.as_chunks().0.as_chunks::<2>().0;
-            for (w, [pairs, upper]) in weights.iter().zip(out.as_chunks_mut().0) {
-                let w = [load(&w[0]), load(&w[1])];
-                store(w.map(|w| _mm256_xor_si256(w, sign_of_lower)), pairs);
-                store(w.map(|w| _mm256_srai_epi16::<8>(w)), upper);
+            for (w, [even, odd]) in weights.iter().zip(out.as_chunks_mut().0) {
+                let [low, high] = [even_and_odd(load(&w[0])), even_and_odd(load(&w[1]))];
+                store([low[0], high[0]], even);
+                store([low[1], high[1]], odd);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack_six(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut WholeGroup) {
+        panel::set_scales(lhs, t, group, &mut out.scales);
+        // SAFETY: (1) called from functions with these target features only.
+        unsafe {
+            let columns = transpose_8x8(rows::<SIX>(lhs, t, group));
+            for (column, [even, odd]) in columns.into_iter().zip(out.q.as_chunks_mut().0) {
+                let halves = even_and_odd(column);
+                store_tokens(halves[0], even);
+                store_tokens(halves[1], odd);
             }
         }
     }
@@ -77,16 +118,17 @@ impl Unpack<16> for Q8 {
     #[inline(always)]
     fn add_group<const N: usize>(
         acc: &mut [[__m256; 2]; N],
-        group: &WideGroup<SIX>,
+        group: &WholeGroup,
         rows: &Unpacked<16>,
     ) {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
-            let mut dots = begin::<N>(&group.offsets);
-            for (w, q) in rows.weights.iter().zip(group.q.as_flattened()) {
+            let ([w, weights @ ..], [q, others @ ..]) = (&rows.weights, &group.q);
+            let mut dots = wide_products::<N>([load(&w[0]), load(&w[1])], q);
+            for (w, q) in weights.iter().zip(others) {
                 add_wide_products(&mut dots, [load(&w[0]), load(&w[1])], q);
             }
-            add_scaled(acc, dots, block_scales(rows), &group.scales);
+            add_scaled(acc, dots, Avx2(()).load(&rows.block_scales), &group.scales);
         }
     }
 }
@@ -95,6 +137,9 @@ impl<const BITS: u32> Unpack<8> for Few<BITS>
 where
     Self: Nibbles,
 {
+    type Six = PanelGroup<SIX>;
+    const NONE: PanelGroup<SIX> = PanelGroup::ZERO;
+
     /// In each 64 bytes low nibbles first, then high ones.
     #[inline(always)]
     fn unpack(weights: &[u8], out: &mut [Step; 8]) {
@@ -111,6 +156,11 @@ where
     }
 
     #[inline(always)]
+    fn pack_six(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut PanelGroup<SIX>) {
+        <Self as Tile<SIX>>::pack(lhs, t, group, out);
+    }
+
+    #[inline(always)]
     fn add_group<const N: usize>(
         acc: &mut [[__m256; 2]; N],
         group: &PanelGroup<SIX>,
@@ -122,7 +172,7 @@ where
             for (w, q) in rows.weights.iter().zip(&group.q) {
                 add_products(&mut dots, [load(&w[0]), load(&w[1])], q);
             }
-            add_scaled(acc, widened(dots), block_scales(rows), &group.scales);
+            add_scaled(acc, widened(dots), Avx2(()).load(&rows.block_scales), &group.scales);
         }
     }
 }
@@ -133,16 +183,16 @@ impl<W: Unpack<STEPS>, const STEPS: usize> Tile<TOKENS> for Many<W, STEPS> {
     const ENCODING: Encoding = <W as Group>::ENCODING;
     const GROUP_BYTES: usize = W::BYTES;
     const UNIT: usize = SIX;
-    type Group = [<W as Tile<SIX>>::Group; TOKENS / SIX];
-    const ZERO: Self::Group = [<W as Tile<SIX>>::ZERO; TOKENS / SIX];
+    type Group = [W::Six; TOKENS / SIX];
+    const ZERO: Self::Group = [W::NONE; TOKENS / SIX];
     type Scratch = [Unpacked<STEPS>; GROUPS];
     const SCRATCH: Self::Scratch =
-        [Unpacked { weights: [[[0; 32]; 2]; STEPS], block_scales: [[0.0; 8]; 2] }; GROUPS];
+        [Unpacked { weights: [[[0; 32]; 2]; STEPS], block_scales: [0.0; ROWS] }; GROUPS];
 
     #[inline(always)]
     fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut Self::Group) {
         for (t, out) in (t..lhs.m).step_by(SIX).zip(out) {
-            <W as Tile<SIX>>::pack(lhs, t, group, out);
+            W::pack_six(lhs, t, group, out);
         }
     }
 
@@ -157,11 +207,7 @@ impl<W: Unpack<STEPS>, const STEPS: usize> Tile<TOKENS> for Many<W, STEPS> {
         let groups = piece.weights.chunks_exact(W::BYTES).zip(piece.block_scales);
         for (rows, (weights, b)) in rows.iter_mut().zip(groups) {
             W::unpack(weights, &mut rows.weights);
-            for (out, b) in rows.block_scales.iter_mut().zip(W::block_scales(b)) {
-                // SAFETY: (1) called from functions with these target features only; (2) (3) (4) eight
-                // f32, borrowed exclusively.
-                unsafe { _mm256_storeu_ps(out.as_mut_ptr(), b) }
-            }
+            Avx2(()).store(W::block_scales(b), &mut rows.block_scales);
         }
         let sixes = sums.tokens().div_ceil(SIX);
         for six in 0..sixes {
@@ -180,7 +226,7 @@ impl<W: Unpack<STEPS>, const STEPS: usize> Tile<TOKENS> for Many<W, STEPS> {
 /// the groups `ask` of the piece that comes next are asked for.
 #[inline(always)]
 fn add_six<W: Unpack<STEPS>, const STEPS: usize, const N: usize>(
-    panel: &[[<W as Tile<SIX>>::Group; TOKENS / SIX]],
+    panel: &[[W::Six; TOKENS / SIX]],
     six: usize,
     rows: &[Unpacked<STEPS>],
     piece: &Piece<'_>,
@@ -208,25 +254,6 @@ fn nibbles(w: [__m256i; 2], mask: i8, [low, high]: &mut [Step; 2]) {
     store([_mm256_and_si256(w[0], mask), _mm256_and_si256(w[1], mask)], low);
     let w = [_mm256_srli_epi16::<4>(w[0]), _mm256_srli_epi16::<4>(w[1])];
     store([_mm256_and_si256(w[0], mask), _mm256_and_si256(w[1], mask)], high);
-}
-
-/// Pairs of sums in 16 bits as one in 32.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn widened<const N: usize>(mut dots: [[__m256i; 2]; N]) -> [[__m256i; 2]; N] {
-    let ones = _mm256_set1_epi16(1);
-    for dot in dots.as_flattened_mut() {
-        *dot = _mm256_madd_epi16(*dot, ones);
-    }
-    dots
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn block_scales<const STEPS: usize>(rows: &Unpacked<STEPS>) -> [__m256; 2] {
-    let [low, high] = &rows.block_scales;
-    // SAFETY: (2) (3) eight f32 each, any alignment will do.
-    unsafe { [_mm256_loadu_ps(low.as_ptr()), _mm256_loadu_ps(high.as_ptr())] }
 }
 
 #[inline]

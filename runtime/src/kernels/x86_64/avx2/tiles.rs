@@ -34,7 +34,7 @@ pub(super) fn some_tokens<G: Tile<SIX>>(lhs: &QuantLhs<'_>, records: &[u8], dst:
 /// A group of `M` tokens, those behind the last being zero.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn rows<const M: usize>(lhs: &QuantLhs<'_>, t: usize, group: usize) -> [__m256i; 8] {
+pub(super) fn rows<const M: usize>(lhs: &QuantLhs<'_>, t: usize, group: usize) -> [__m256i; 8] {
     let mut rows = [_mm256_setzero_si256(); 8];
     for (row, q) in rows[..M].iter_mut().zip(panel::rows(lhs, t, group)) {
         // SAFETY: (2) (3) a reference to 32 bytes, any alignment will do.
@@ -46,7 +46,7 @@ fn rows<const M: usize>(lhs: &QuantLhs<'_>, t: usize, group: usize) -> [__m256i;
 /// The first `M` of eight 32-bit numbers, four or six.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_tokens<T: bytemuck::NoUninit + bytemuck::AnyBitPattern, const M: usize>(
+pub(super) fn store_tokens<T: bytemuck::NoUninit + bytemuck::AnyBitPattern, const M: usize>(
     column: __m256i,
     to: &mut [T; M],
 ) {
@@ -113,7 +113,7 @@ fn add_few<T: Nibbles + Group, const M: usize, const N: usize>(
 ) {
     // SAFETY: (1) called from functions with these target features only.
     unsafe {
-        let (mask, ones) = (_mm256_set1_epi8(T::MASK), _mm256_set1_epi16(1));
+        let mask = _mm256_set1_epi8(T::MASK);
         let parts = not_unrolled(T::TILES);
         let mut acc = load_sums::<N>(&mut sums, &piece);
         let weights = piece.weights.chunks_exact(64 * T::TILES);
@@ -138,10 +138,7 @@ fn add_few<T: Nibbles + Group, const M: usize, const N: usize>(
                 let high = [_mm256_and_si256(high[0], mask), _mm256_and_si256(high[1], mask)];
                 add_products(&mut dots, high, &q[3][1]);
             }
-            for dot in dots.as_flattened_mut() {
-                *dot = _mm256_madd_epi16(*dot, ones);
-            }
-            add_scaled(&mut acc, dots, <T as Group>::block_scales(b), &group.scales);
+            add_scaled(&mut acc, widened(dots), <T as Group>::block_scales(b), &group.scales);
         }
         store_sums(acc, &mut sums, &piece);
     }
@@ -291,6 +288,17 @@ pub(super) fn add_products<const N: usize>(
     }
 }
 
+/// Pairs of sums in 16 bits as one in 32.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn widened<const N: usize>(mut dots: [[__m256i; 2]; N]) -> [[__m256i; 2]; N] {
+    let ones = _mm256_set1_epi16(1);
+    for dot in dots.as_flattened_mut() {
+        *dot = _mm256_madd_epi16(*dot, ones);
+    }
+    dots
+}
+
 /// Adds to each token's sums what two inputs give, for eight rows in each half.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -306,6 +314,21 @@ pub(super) fn add_wide_products<const N: usize>(
             dots[i][half] = _mm256_add_epi32(dots[i][half], product);
         }
     }
+}
+
+/// What two inputs give to each token, for eight rows in each half.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn wide_products<const N: usize>(
+    weights: [__m256i; 2],
+    q: &[[i16; 2]],
+) -> [[__m256i; 2]; N] {
+    let mut dots = [[_mm256_setzero_si256(); 2]; N];
+    for i in 0..N {
+        let q = broadcast_pair(&q[i]);
+        dots[i] = [_mm256_madd_epi16(weights[0], q), _mm256_madd_epi16(weights[1], q)];
+    }
+    dots
 }
 
 /// Does nothing, but the compiler does not know it and has each sum ready here: it would move
