@@ -17,22 +17,25 @@ pub(crate) struct Parting {
     /// About as many tokens has a part where a thread has several: few enough that what comes out of
     /// them stays in the L2 cache, and but for AVX-512 as many as share the unpacking of a record.
     part: usize,
+    /// Tokens that a batch is a multiple of where another one follows: those that do not make a whole unit
+    /// cost most on ARM. With AVX2 they cost little, and a prompt of 512 takes two batches of 256, not three.
+    batch: usize,
 }
 
 impl Parting {
     pub(crate) fn of(isa: Isa) -> Self {
         match isa {
-            Isa::Amx => Self { unit: 16, part: 64 },
+            Isa::Amx => Self { unit: 16, part: 64, batch: 16 },
             // On one to three threads a batch of 256 makes six parts of at most 48, a tile each.
-            Isa::Avx2 => Self { unit: 6, part: 42 },
-            _ if cfg!(target_arch = "aarch64") => Self { unit: 6, part: 60 },
-            _ => Self { unit: 8, part: FEWEST },
+            Isa::Avx2 => Self { unit: 6, part: 42, batch: 1 },
+            _ if cfg!(target_arch = "aarch64") => Self { unit: 6, part: 60, batch: 6 },
+            _ => Self { unit: 8, part: FEWEST, batch: 8 },
         }
     }
 
-    /// How many of a batch's tokens to take where others follow: those that make whole units.
+    /// How many of a batch's tokens to take where others follow.
     pub(crate) fn whole_units(self, m: usize) -> usize {
-        if m < self.unit { m } else { m / self.unit * self.unit }
+        if m < self.batch { m } else { m / self.batch * self.batch }
     }
 
     /// How many parts of consecutive tokens a batch is split into, if there are enough tokens for each
@@ -52,6 +55,15 @@ impl Parting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_batch_is_shorter_than_its_set_likes() {
+        let whole = |isa, m| Parting::of(isa).whole_units(m);
+        assert_eq!([250, 256, 7].map(|m| whole(Isa::Amx, m)), [240, 256, 7]);
+        assert_eq!([250, 256, 7].map(|m| whole(Isa::Avx2, m)), [250, 256, 7]);
+        let unit = Parting::of(Isa::Neon).unit;
+        assert_eq!([128, 5].map(|m| whole(Isa::Neon, m)), [128 / unit * unit, 5]);
+    }
 
     #[test]
     fn parts_of_a_batch_are_its_tokens_in_order() {
