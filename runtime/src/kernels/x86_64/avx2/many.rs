@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 
 use super::matmul::{Few, Group, Nibbles, Q8};
 use super::tiles::{
-    SIX, add_products, add_scaled, add_wide_products, begin, load_sums, rows, store_sums,
+    SIX, add_products, add_scaled, add_wide_products, begin, in_order, load_sums, rows, store_sums,
     store_tokens, wide_products, widened,
 };
 use super::{Avx2, load};
@@ -125,8 +125,13 @@ impl Unpack<16> for Q8 {
         unsafe {
             let ([w, weights @ ..], [q, others @ ..]) = (&rows.weights, &group.q);
             let mut dots = wide_products::<N>([load(&w[0]), load(&w[1])], q);
-            for (w, q) in weights.iter().zip(others) {
-                add_wide_products(&mut dots, [load(&w[0]), load(&w[1])], q);
+            // Three at a time: counting takes the ports of products and sums.
+            let threes = weights.as_chunks::<3>().0.iter().zip(others.as_chunks::<3>().0);
+            for (w, q) in threes {
+                for (w, q) in w.iter().zip(q) {
+                    add_wide_products(&mut dots, [load(&w[0]), load(&w[1])], q);
+                    in_order(&mut dots);
+                }
             }
             add_scaled(acc, dots, Avx2(()).load(&rows.block_scales), &group.scales);
         }
@@ -169,8 +174,13 @@ where
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let mut dots = begin::<N>(&group.offsets);
-            for (w, q) in rows.weights.iter().zip(&group.q) {
-                add_products(&mut dots, [load(&w[0]), load(&w[1])], q);
+            // Two at a time: counting takes the ports of products and sums.
+            let twos = rows.weights.as_chunks::<2>().0.iter().zip(group.q.as_chunks::<2>().0);
+            for (w, q) in twos {
+                for (w, q) in w.iter().zip(q) {
+                    add_products(&mut dots, [load(&w[0]), load(&w[1])], q);
+                    in_order(&mut dots);
+                }
             }
             add_scaled(acc, widened(dots), Avx2(()).load(&rows.block_scales), &group.scales);
         }

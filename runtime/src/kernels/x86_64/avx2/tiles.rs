@@ -336,7 +336,7 @@ pub(super) fn wide_products<const N: usize>(
 /// registers.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn in_order<const N: usize>(dots: &mut [[__m256i; 2]; N]) {
+pub(super) fn in_order<const N: usize>(dots: &mut [[__m256i; 2]; N]) {
     if cfg!(miri) {
         return;
     }
