@@ -34,7 +34,7 @@ impl Parting {
     }
 
     /// How many of a batch's tokens to take where others follow.
-    pub(crate) fn whole_units(self, m: usize) -> usize {
+    pub(crate) fn where_others_follow(self, m: usize) -> usize {
         if m < self.batch { m } else { m / self.batch * self.batch }
     }
 
@@ -57,12 +57,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_batch_is_shorter_than_its_set_likes() {
-        let whole = |isa, m| Parting::of(isa).whole_units(m);
-        assert_eq!([250, 256, 7].map(|m| whole(Isa::Amx, m)), [240, 256, 7]);
-        assert_eq!([250, 256, 7].map(|m| whole(Isa::Avx2, m)), [250, 256, 7]);
-        let unit = Parting::of(Isa::Neon).unit;
-        assert_eq!([128, 5].map(|m| whole(Isa::Neon, m)), [128 / unit * unit, 5]);
+    fn batches_that_others_follow_are_cut_to_what_their_set_likes() {
+        let taken = |isa| [250, 256, 3].map(|m| Parting::of(isa).where_others_follow(m));
+        assert_eq!(taken(Isa::Amx), [240, 256, 3]);
+        assert_eq!(taken(Isa::Avx2), [250, 256, 3]);
+        let [neon, others] = [[246, 252, 3], [248, 256, 3]];
+        assert_eq!(taken(Isa::Neon), if cfg!(target_arch = "aarch64") { neon } else { others });
+        if cfg!(target_arch = "x86_64") {
+            assert_eq!(taken(Isa::Avx512Vnni), others);
+        }
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Session<'_, '_> {
         let free = self.window.saturating_sub(position).max(1);
         let mut m = tokens.len().min(self.batch).min(free).min(self.rules.n_ctx - position);
         if m == self.batch && m < tokens.len() {
-            m = Parting::of(self.model.kernels().isa()).whole_units(m);
+            m = Parting::of(self.model.kernels().isa()).where_others_follow(m);
         }
         if self.rules.overflow != Overflow::Shadow {
             return Batch { tokens: &tokens[..m], shadow: 0, branch_slot: None, outputs: 0 };

@@ -51,12 +51,13 @@ pub(super) struct Unpacked<const STEPS: usize> {
     block_scales: [f32; ROWS],
 }
 
-/// How an encoding's groups are unpacked, and multiplied in `STEPS` steps.
+/// How an encoding's groups are unpacked, activations packed for them, and both multiplied in `STEPS` steps.
 pub(super) trait Unpack<const STEPS: usize>: Group + Tile<SIX> {
     /// Activations of a group and six tokens.
     type Six: Copy;
-    const NONE: Self::Six;
+    const ZERO_SIX: Self::Six;
     fn unpack(weights: &[u8], out: &mut [Step; STEPS]);
+    /// Packs a group of six tokens from `t` on; those behind the last one are zero.
     fn pack_six(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut Self::Six);
     /// Adds the products of `N` tokens.
     fn add_group<const N: usize>(
@@ -66,9 +67,9 @@ pub(super) trait Unpack<const STEPS: usize>: Group + Tile<SIX> {
     );
 }
 
-/// A group of q8: activations in 16 bits, as weights are, since products of bytes would not fit these. Where
-/// weights are unpacked for each six tokens anew they are taken in pairs instead, which costs an addition more for each
-/// sum, but saves a shift (see `tiles::WideGroup`).
+/// A group of q8: activations in 16 bits, as weights are, since products of bytes would not fit these.
+/// Where weights are unpacked for each six tokens anew they are taken in pairs instead, which saves an
+/// instruction there, but costs an addition more for each sum (see `tiles::WideGroup`).
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct WholeGroup {
@@ -86,7 +87,7 @@ fn even_and_odd(x: __m256i) -> [__m256i; 2] {
 
 impl Unpack<16> for Q8 {
     type Six = WholeGroup;
-    const NONE: WholeGroup = WholeGroup { q: [[[0; 2]; SIX]; 16], scales: [0.0; SIX] };
+    const ZERO_SIX: WholeGroup = WholeGroup { q: [[[0; 2]; SIX]; 16], scales: [0.0; SIX] };
 
     #[inline(always)]
     fn unpack(weights: &[u8], out: &mut [Step; 16]) {
@@ -125,7 +126,7 @@ impl Unpack<16> for Q8 {
         unsafe {
             let ([w, weights @ ..], [q, others @ ..]) = (&rows.weights, &group.q);
             let mut dots = wide_products::<N>([load(&w[0]), load(&w[1])], q);
-            // Three at a time: counting takes the ports of products and sums.
+            // Three at a time: on Intel's CPUs counting takes the ports of products and sums.
             let threes = weights.as_chunks::<3>().0.iter().zip(others.as_chunks::<3>().0);
             for (w, q) in threes {
                 for (w, q) in w.iter().zip(q) {
@@ -143,7 +144,7 @@ where
     Self: Nibbles,
 {
     type Six = PanelGroup<SIX>;
-    const NONE: PanelGroup<SIX> = PanelGroup::ZERO;
+    const ZERO_SIX: PanelGroup<SIX> = PanelGroup::ZERO;
 
     /// In each 64 bytes low nibbles first, then high ones.
     #[inline(always)]
@@ -174,7 +175,7 @@ where
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let mut dots = begin::<N>(&group.offsets);
-            // Two at a time: counting takes the ports of products and sums.
+            // Two at a time: on Intel's CPUs counting takes the ports of products and sums.
             let twos = rows.weights.as_chunks::<2>().0.iter().zip(group.q.as_chunks::<2>().0);
             for (w, q) in twos {
                 for (w, q) in w.iter().zip(q) {
@@ -194,7 +195,7 @@ impl<W: Unpack<STEPS>, const STEPS: usize> Tile<TOKENS> for Many<W, STEPS> {
     const GROUP_BYTES: usize = W::BYTES;
     const UNIT: usize = SIX;
     type Group = [W::Six; TOKENS / SIX];
-    const ZERO: Self::Group = [W::NONE; TOKENS / SIX];
+    const ZERO: Self::Group = [W::ZERO_SIX; TOKENS / SIX];
     type Scratch = [Unpacked<STEPS>; GROUPS];
     const SCRATCH: Self::Scratch =
         [Unpacked { weights: [[[0; 32]; 2]; STEPS], block_scales: [0.0; ROWS] }; GROUPS];
@@ -217,7 +218,8 @@ impl<W: Unpack<STEPS>, const STEPS: usize> Tile<TOKENS> for Many<W, STEPS> {
         let groups = piece.weights.chunks_exact(W::BYTES).zip(piece.block_scales);
         for (rows, (weights, b)) in rows.iter_mut().zip(groups) {
             W::unpack(weights, &mut rows.weights);
-            Avx2(()).store(W::block_scales(b), &mut rows.block_scales);
+            // SAFETY: (1) called from functions with these target features only.
+            unsafe { store_scales(W::block_scales(b), &mut rows.block_scales) }
         }
         let sixes = sums.tokens().div_ceil(SIX);
         for six in 0..sixes {
@@ -264,6 +266,12 @@ fn nibbles(w: [__m256i; 2], mask: i8, [low, high]: &mut [Step; 2]) {
     store([_mm256_and_si256(w[0], mask), _mm256_and_si256(w[1], mask)], low);
     let w = [_mm256_srli_epi16::<4>(w[0]), _mm256_srli_epi16::<4>(w[1])];
     store([_mm256_and_si256(w[0], mask), _mm256_and_si256(w[1], mask)], high);
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn store_scales(scales: [__m256; 2], to: &mut [f32; ROWS]) {
+    Avx2(()).store(scales, to);
 }
 
 #[inline]

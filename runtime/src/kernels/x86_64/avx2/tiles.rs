@@ -150,10 +150,10 @@ fn add_few<T: Nibbles + Group, const M: usize, const N: usize>(
 pub(super) struct WideGroup<const M: usize> {
     /// Of four inputs of each token, what the pairs of bytes are multiplied with and what their upper
     /// bytes are (see [`WideGroup::of_pairs`]).
-    pub(super) q: [[[[i16; 2]; M]; 2]; 8],
-    pub(super) scales: [f32; M],
+    q: [[[[i16; 2]; M]; 2]; 8],
+    scales: [f32; M],
     /// What sums begin at.
-    pub(super) offsets: [i32; M],
+    offsets: [i32; M],
 }
 
 impl<const M: usize> WideGroup<M> {
