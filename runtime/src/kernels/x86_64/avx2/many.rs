@@ -7,8 +7,8 @@ use core::marker::PhantomData;
 
 use super::matmul::{Few, Group, Nibbles, Q8};
 use super::tiles::{
-    SIX, add_products, add_scaled, add_wide_products, begin, in_order, load_sums, rows, store_sums,
-    store_tokens, wide_products, widened,
+    SIX, add_products, add_scaled, add_wide_products, begin, even_and_odd, in_order, load_sums,
+    rows, store_sums, store_tokens, widened,
 };
 use super::{Avx2, load};
 use crate::format::Encoding;
@@ -78,13 +78,6 @@ pub(super) struct WholeGroup {
     scales: [f32; SIX],
 }
 
-/// The first and the third of each four bytes in 16 bits, then the others.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn even_and_odd(x: __m256i) -> [__m256i; 2] {
-    [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x)), _mm256_srai_epi16::<8>(x)]
-}
-
 impl Unpack<16> for Q8 {
     type Six = WholeGroup;
     const ZERO_SIX: WholeGroup = WholeGroup { q: [[[0; 2]; SIX]; 16], scales: [0.0; SIX] };
@@ -125,7 +118,9 @@ impl Unpack<16> for Q8 {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let ([w, weights @ ..], [q, others @ ..]) = (&rows.weights, &group.q);
-            let mut dots = wide_products::<N>([load(&w[0]), load(&w[1])], q);
+            let mut dots = [[_mm256_setzero_si256(); 2]; N];
+            // The compiler leaves out what adds to zero.
+            add_wide_products(&mut dots, [load(&w[0]), load(&w[1])], q);
             // Three at a time: on Intel's CPUs counting takes the ports of products and sums.
             let threes = weights.as_chunks::<3>().0.iter().zip(others.as_chunks::<3>().0);
             for (w, q) in threes {

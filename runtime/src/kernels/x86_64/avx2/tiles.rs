@@ -144,6 +144,13 @@ fn add_few<T: Nibbles + Group, const M: usize, const N: usize>(
     }
 }
 
+/// The first and the third of each four bytes in 16 bits, then the others.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn even_and_odd(x: __m256i) -> [__m256i; 2] {
+    [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x)), _mm256_srai_epi16::<8>(x)]
+}
+
 /// A group of q8: activations in 16 bits, since products of bytes would not fit these.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -167,9 +174,8 @@ impl<const M: usize> WideGroup<M> {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn of_pairs(q: __m256i) -> [__m256i; 2] {
-        let times_256 = _mm256_slli_epi16::<8>(q);
-        let second = _mm256_srai_epi16::<8>(q);
-        [_mm256_srai_epi16::<8>(times_256), _mm256_sub_epi16(second, times_256)]
+        let [first, second] = even_and_odd(q);
+        [first, _mm256_sub_epi16(second, _mm256_slli_epi16::<8>(q))]
     }
 }
 
@@ -314,21 +320,6 @@ pub(super) fn add_wide_products<const N: usize>(
             dots[i][half] = _mm256_add_epi32(dots[i][half], product);
         }
     }
-}
-
-/// What two inputs give to each token, for eight rows in each half.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn wide_products<const N: usize>(
-    weights: [__m256i; 2],
-    q: &[[i16; 2]],
-) -> [[__m256i; 2]; N] {
-    let mut dots = [[_mm256_setzero_si256(); 2]; N];
-    for i in 0..N {
-        let q = broadcast_pair(&q[i]);
-        dots[i] = [_mm256_madd_epi16(weights[0], q), _mm256_madd_epi16(weights[1], q)];
-    }
-    dots
 }
 
 /// Does nothing, but the compiler does not know it and has each sum ready here: it would move
