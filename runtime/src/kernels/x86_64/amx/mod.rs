@@ -5,6 +5,9 @@
 //! group. Those of q8 are loaded from there, others are unpacked once for [`TOKENS`] tokens. Each
 //! group's products leave the tile registers, since each has scales of its own; that is what takes
 //! longest. Everything else is the business of AVX-512.
+//!
+//! Where AMX is in use (Sapphire Rapids), and for some hundred cycles afterwards, only one of the two ports
+//! multiplies and converts floats of 512 bits. So groups are scaled beside the work of the tile registers, not in between.
 
 mod available;
 mod registers;
@@ -13,15 +16,14 @@ use core::arch::asm;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-use self::registers::{Activations, Products, TILE, TOGETHER, TOKENS, Tiles, Unpacked};
+use self::registers::{Activations, Pipeline, Products, TILE, TOKENS, TURNS, Tiles, Unpacked};
 use super::avx512vnni;
 use super::avx512vnni::matmul::{Group, Q3, Q4, Q8, spare_bits};
 use super::panel::{self, Piece, Sums, Tile};
 use crate::format::Encoding;
 use crate::isa::Isa;
 use crate::kernels::{Columns, QuantLhs, Table};
-use crate::parallel::share;
-use crate::quant::tile::{GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES};
+use crate::quant::tile::{GROUP, Q3_GROUP_BYTES, Q4_GROUP_BYTES, ROWS};
 
 pub(crate) use self::available::is_available;
 
@@ -31,10 +33,10 @@ pub(in crate::kernels) static TABLE: Table =
 /// Groups of a panel: those of sixteen tokens and of a record fit the L1 cache.
 const GROUPS: usize = 24;
 
-/// Whether AMX is the faster one: its registers are multiplied whole, so that four fifths of their rows
-/// must be tokens. (16 tokens take as long as 12 or 13 do with AVX-512.)
+/// Whether AMX is the faster one: its registers are multiplied whole, so that five eighths of their rows
+/// must be tokens. (16 tokens take as long as 9 with q8 and 11 with q4 do with AVX-512.)
 fn is_worth_it(tokens: usize) -> bool {
-    tokens > 0 && tokens.next_multiple_of(TILE) * 4 <= tokens * 5
+    tokens > 0 && tokens.next_multiple_of(TILE) * 5 <= tokens * 8
 }
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -139,8 +141,9 @@ struct Amx<W>(PhantomData<W>);
 struct Scratch {
     /// Weights of a piece of a record.
     weights: [Unpacked; GROUPS],
-    /// Products of sixteen tokens: a chunk of groups is multiplied while another is scaled.
-    products: [[Products; TOGETHER]; 2],
+    /// Those of groups on their way through the pipeline.
+    products: [Products; TURNS],
+    block_scales: [[f32; ROWS]; GROUPS],
 }
 
 impl<W: Weights> Tile<TOKENS> for Amx<W> {
@@ -150,8 +153,11 @@ impl<W: Weights> Tile<TOKENS> for Amx<W> {
     type Group = Activations;
     const ZERO: Activations = Activations { q: [[0; GROUP]; TOKENS], scales: [0.0; TOKENS] };
     type Scratch = Scratch;
-    const SCRATCH: Scratch =
-        Scratch { weights: [[[0; 64]; 8]; GROUPS], products: [[[[0; 16]; TILE]; TOGETHER]; 2] };
+    const SCRATCH: Scratch = Scratch {
+        weights: [[[0; 64]; 8]; GROUPS],
+        products: [[[0; ROWS]; TILE]; TURNS],
+        block_scales: [[0.0; ROWS]; GROUPS],
+    };
 
     #[inline(always)]
     fn pack(lhs: &QuantLhs<'_>, t: usize, group: usize, out: &mut Activations) {
@@ -167,114 +173,154 @@ impl<W: Weights> Tile<TOKENS> for Amx<W> {
         panel: &[Activations],
         [piece]: [Piece<'_>; 1],
         mut sums: Sums<'_, '_, 1>,
-        Scratch { weights, products }: &mut Scratch,
+        scratch: &mut Scratch,
     ) {
-        let weights = &W::unpack(piece.weights, weights)[..panel.len()];
-        let tiles = sums.tokens().div_ceil(TILE);
-        for tile in 0..tiles {
-            let ask = share(panel.len(), tiles, tile);
-            let first = tile * TILE;
-            // SAFETY: (1) called by `many_tokens`, which configured the registers.
-            unsafe {
-                add_tile::<W>(panel, first, weights, &piece, ask, products, sums.from(first));
-            }
-        }
+        // SAFETY: (1) called by `many_tokens`, which configured the registers.
+        unsafe { add_tiles::<W>(panel, &piece, &mut sums, scratch) }
     }
 }
 
-/// What the groups of a panel give to the sums of sixteen tokens, from its `first` on. A chunk is
-/// multiplied before the one before it is scaled, so that both go on side by side. Meanwhile the groups
-/// `ask` of the piece that comes next are asked for.
+/// What the groups of a panel give to the sums of its tokens. Meanwhile the piece that comes next is asked for.
 ///
 /// # Safety
 /// 1. The CPU has the instructions, and the tile registers are configured.
 #[inline(always)]
-unsafe fn add_tile<W: Weights>(
+unsafe fn add_tiles<W: Weights>(
     panel: &[Activations],
-    first: usize,
-    weights: &[Unpacked],
     piece: &Piece<'_>,
-    mut ask: core::ops::Range<usize>,
-    products: &mut [[Products; TOGETHER]; 2],
-    mut sums: Sums<'_, '_, 1>,
+    sums: &mut Sums<'_, '_, 1>,
+    Scratch { weights, block_scales, products }: &mut Scratch,
 ) {
+    let weights = &W::unpack(piece.weights, weights)[..panel.len()];
+    for (out, bytes) in block_scales.iter_mut().zip(piece.block_scales) {
+        // SAFETY: (1) see above; (3) (4) sixteen f32, borrowed exclusively.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), W::block_scales(bytes)) }
+    }
+    let tiles = sums.tokens().div_ceil(TILE);
+    let mut pipeline = Pipeline::new(panel, weights, products, tiles);
     // SAFETY: (1) see above; (2) (3) (4) `sums` are sixteen f32 each, borrowed exclusively.
     unsafe {
-        let mut acc = [_mm512_setzero_ps(); TILE];
-        if piece.resume {
-            for (i, acc) in acc.iter_mut().enumerate() {
-                if let Some(sums) = sums.row(i, 0) {
-                    *acc = _mm512_loadu_ps(sums.as_ptr());
+        for _ in 0..Pipeline::DEPTH {
+            pipeline.step();
+        }
+        for tile in 0..tiles {
+            let mut sums = sums.from(tile * TILE);
+            let mut acc = [_mm512_setzero_ps(); TILE];
+            if piece.resume {
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    if let Some(sums) = sums.row(i, 0) {
+                        *acc = _mm512_loadu_ps(sums.as_ptr());
+                    }
                 }
             }
-        }
-        let chunks = panel.len().div_ceil(TOGETHER);
-        let groups_of = |chunk: usize| chunk * TOGETHER..panel.len().min((chunk + 1) * TOGETHER);
-        let asked_together = ask.len().div_ceil(chunks);
-        for chunk in 0..=chunks {
-            let [even, odd] = &mut *products;
-            let (now, before) = if chunk % 2 == 0 { (even, odd) } else { (odd, even) };
-            if chunk < chunks {
-                for group in ask.by_ref().take(asked_together) {
+            // Each tile asks for some of the next groups, so that all are asked for evenly, and for the lines
+            // that it will write, which the L2 cache may have lost.
+            let mut ask = tile;
+            for (group, (activations, block_scales)) in panel.iter().zip(&*block_scales).enumerate()
+            {
+                if group == ask {
                     piece.ask_next(group, W::BYTES);
+                    ask += tiles;
                 }
-                let groups = groups_of(chunk);
-                registers::multiply(&panel[groups.clone()], first, &weights[groups], now);
+                if let Some(sums) = sums.row(group, 0).filter(|_| group < TILE) {
+                    ask_to_write(sums);
+                }
+                let products = pipeline.step();
+                let scales = activations.scales[tile * TILE..].first_chunk().expect("a tile");
+                add_scaled(&mut acc, products, scales, block_scales);
             }
-            if let Some(chunk) = chunk.checked_sub(1) {
-                for (g, products) in groups_of(chunk).zip(before) {
-                    let scales = panel[g].scales[first..].first_chunk().expect("a tile");
-                    add_scaled(&mut acc, products, scales, W::block_scales(&piece.block_scales[g]));
+            if let Some(row_scales) = piece.row_scales {
+                let row_scales = _mm512_loadu_ps(row_scales.as_ptr());
+                for acc in &mut acc {
+                    *acc = _mm512_mul_ps(*acc, row_scales);
                 }
             }
-        }
-        if let Some(row_scales) = piece.row_scales {
-            let row_scales = _mm512_loadu_ps(row_scales.as_ptr());
-            for acc in &mut acc {
-                *acc = _mm512_mul_ps(*acc, row_scales);
-            }
-        }
-        for (i, acc) in acc.into_iter().enumerate() {
-            if let Some(sums) = sums.row(i, 0) {
-                _mm512_storeu_ps(sums.as_mut_ptr(), acc);
+            for (i, acc) in acc.into_iter().enumerate() {
+                if let Some(sums) = sums.row(i, 0) {
+                    _mm512_storeu_ps(sums.as_mut_ptr(), acc);
+                }
             }
         }
     }
 }
 
+/// Asks for a line that will be written.
+#[inline(always)]
+fn ask_to_write(line: &[f32; ROWS]) {
+    // SAFETY: (1) every CPU with AMX has the instruction; (2) prefetching does not access memory.
+    unsafe { asm!("prefetchw [{}]", in(reg) line, options(readonly, nostack, preserves_flags)) }
+}
+
+/// `acc + products · (block_scales · scales)` of sixteen tokens by sixteen rows. Left to itself, the compiler moves
+/// sums from register to register, and loads scales to broadcast them by shuffles, for which there is no time.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn add_scaled(
     acc: &mut [__m512; TILE],
     products: &Products,
     scales: &[f32; TILE],
-    block_scales: __m512,
+    block_scales: &[f32; ROWS],
 ) {
-    for ((acc, products), scale) in acc.iter_mut().zip(products).zip(scales) {
-        // SAFETY: (2) (3) 64 bytes, any alignment will do.
-        let products = unsafe { _mm512_loadu_si512(products.as_ptr().cast()) };
-        let scale = times(block_scales, scale);
-        *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, *acc);
+    /// The instructions of a token, whose sum is the operand of its number.
+    macro_rules! token {
+        ($i:literal) => {
+            concat!(
+                "vcvtdq2ps zmm30, [{products} + 64 * ",
+                $i,
+                "]\n",
+                "vmulps zmm31, {block_scales}, dword ptr [{scales} + 4 * ",
+                $i,
+                "]{{1to16}}\n",
+                "vfmadd231ps {",
+                $i,
+                "}, zmm30, zmm31",
+            )
+        };
     }
-}
-
-/// `b · a`. The compiler would load two scales at once and broadcast each by a shuffle, for which there
-/// is no time.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn times(b: __m512, a: &f32) -> __m512 {
-    let product;
-    // SAFETY: (1) by the target feature; (2) a reference to an f32.
+    let [a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15] = acc;
+    // SAFETY: (1) by the target feature; (2) references to sixteen times sixteen i32 and to sixteen f32 each.
     unsafe {
         asm!(
-            "vmulps {product}, {b}, dword ptr [{a}]{{1to16}}",
-            product = lateout(zmm_reg) product,
-            b = in(zmm_reg) b,
-            a = in(reg) a,
-            options(pure, readonly, nostack),
+            token!(0),
+            token!(1),
+            token!(2),
+            token!(3),
+            token!(4),
+            token!(5),
+            token!(6),
+            token!(7),
+            token!(8),
+            token!(9),
+            token!(10),
+            token!(11),
+            token!(12),
+            token!(13),
+            token!(14),
+            token!(15),
+            inout(zmm_reg) *a0,
+            inout(zmm_reg) *a1,
+            inout(zmm_reg) *a2,
+            inout(zmm_reg) *a3,
+            inout(zmm_reg) *a4,
+            inout(zmm_reg) *a5,
+            inout(zmm_reg) *a6,
+            inout(zmm_reg) *a7,
+            inout(zmm_reg) *a8,
+            inout(zmm_reg) *a9,
+            inout(zmm_reg) *a10,
+            inout(zmm_reg) *a11,
+            inout(zmm_reg) *a12,
+            inout(zmm_reg) *a13,
+            inout(zmm_reg) *a14,
+            inout(zmm_reg) *a15,
+            products = in(reg) products,
+            scales = in(reg) scales,
+            block_scales = in(zmm_reg) _mm512_loadu_ps(block_scales.as_ptr()),
+            out("zmm30") _,
+            out("zmm31") _,
+            options(readonly, nostack, preserves_flags),
         );
     }
-    product
 }
 
 #[cfg(test)]
@@ -284,9 +330,7 @@ mod tests {
     #[test]
     fn registers_that_would_be_empty_are_not_multiplied() {
         let worth_it = |tokens: &core::ops::Range<usize>| tokens.clone().all(is_worth_it);
-        assert!([13..17, 26..33, 39..49, 52..1025].iter().all(worth_it));
-        assert!(
-            [0..13, 17..26, 33..39, 49..52].iter().all(|tokens| !tokens.clone().any(is_worth_it))
-        );
+        assert!([10..17, 20..1025].iter().all(worth_it));
+        assert!([0..10, 17..20].iter().all(|tokens| !tokens.clone().any(is_worth_it)));
     }
 }

@@ -10,9 +10,6 @@ use crate::quant::tile::{GROUP, ROWS};
 /// Rows of a register.
 pub(super) const TILE: usize = 16;
 
-/// Groups whose products leave the registers together: each change between tiles and vectors takes time.
-pub(super) const TOGETHER: usize = 4;
-
 /// A group's weights as `tdpbssd` takes them: four inputs of sixteen rows, eight times.
 pub(super) type Unpacked = [[i8; 4 * ROWS]; GROUP / 4];
 
@@ -46,7 +43,7 @@ struct Config {
 
 const _: () = assert!(size_of::<Config>() == 64);
 
-/// Registers 0 to 3 hold products, 4 and 5 activations, 6 and 7 weights.
+/// Registers 0 and 1 hold products, 4 and 5 activations, 6 and 7 weights.
 static CONFIG: Config = Config {
     palette: 1,
     start_row: 0,
@@ -76,89 +73,150 @@ impl Drop for Tiles {
     }
 }
 
-/// The products of up to [`TOGETHER`] groups' weights with the activations of sixteen tokens from `first`
-/// on.
+/// Tiles of sixteen tokens, group by group and one behind the other, on their way through the registers.
+///
+/// That way is longer than it takes to scale a group's products. So there is always one group whose
+/// products are stored, and there are two that are multiplied, while those of a fourth are scaled.
+pub(super) struct Pipeline<'a> {
+    panel: &'a [Activations],
+    weights: &'a [Unpacked],
+    products: &'a mut [Products; TURNS],
+    tiles: usize,
+    /// Tile and group to multiply next.
+    next: (usize, usize),
+    /// Whether the last step but one and the last one multiplied something.
+    multiplied: [bool; 2],
+    turn: usize,
+}
+
+/// Steps after which registers, and places of products, are used again.
+pub(super) const TURNS: usize = 4;
+
+impl<'a> Pipeline<'a> {
+    /// Steps between a group's multiplication and the use of its products.
+    pub(super) const DEPTH: usize = 3;
+
+    /// The weights of some groups, and their panel, of which `tiles` tiles have tokens.
+    ///
+    /// # Panics
+    /// If there are not as many groups of weights as of activations, or more tiles than fit.
+    #[inline(always)]
+    pub(super) fn new(
+        panel: &'a [Activations],
+        weights: &'a [Unpacked],
+        products: &'a mut [Products; TURNS],
+        tiles: usize,
+    ) -> Self {
+        assert!(panel.len() == weights.len() && tiles * TILE <= TOKENS);
+        let multiplied = [false; 2];
+        Self { panel, weights, products, tiles, next: (0, 0), multiplied, turn: 0 }
+    }
+
+    /// Multiplies the next group, if there is one, and returns the products of the one [`Self::DEPTH`]
+    /// steps ago.
+    ///
+    /// # Safety
+    /// 1. The registers are configured.
+    #[inline(always)]
+    pub(super) unsafe fn step(&mut self) -> &Products {
+        let turn = self.turn;
+        self.turn = (turn + 1) % TURNS;
+        // Each turn has code of its own, since registers are part of instructions.
+        // SAFETY: (1) see above.
+        unsafe {
+            match turn {
+                0 => self.take_turn(0),
+                1 => self.take_turn(1),
+                2 => self.take_turn(2),
+                _ => self.take_turn(3),
+            }
+        }
+    }
+
+    /// # Safety
+    /// 1. The registers are configured.
+    #[inline(always)]
+    unsafe fn take_turn(&mut self, turn: usize) -> &Products {
+        let (tile, group) = self.next;
+        let [multiplied, last_multiplied] = self.multiplied;
+        let multiplies = tile < self.tiles;
+        // SAFETY: (1) see above.
+        unsafe {
+            if multiplied {
+                let turn = (turn + TURNS - 2) % TURNS;
+                store(turn, &mut self.products[turn]);
+            }
+            if multiplies {
+                let activations = &self.panel[group].q[tile * TILE..];
+                let activations = activations.first_chunk().expect("a tile");
+                multiply(turn, activations, &self.weights[group]);
+            }
+        }
+        let is_last = group + 1 == self.panel.len();
+        self.next = if is_last { (tile + 1, 0) } else { (tile, group + 1) };
+        self.multiplied = [last_multiplied, multiplies];
+        &self.products[(turn + TURNS - Self::DEPTH) % TURNS]
+    }
+}
+
+/// A group's weights times the activations of sixteen tokens.
 ///
 /// # Safety
 /// 1. The registers are configured.
-///
-/// # Panics
-/// If there are fewer tokens, or not as many groups of weights as of activations, or more than fit.
 #[inline(always)]
-pub(super) unsafe fn multiply(
-    activations: &[Activations],
-    first: usize,
-    weights: &[Unpacked],
-    out: &mut [Products; TOGETHER],
-) {
-    const NEXT: usize = size_of::<Activations>();
-    let (a_row, row) = (size_of::<[i8; GROUP]>(), size_of::<[i32; ROWS]>());
-    assert!(first + TILE <= TOKENS);
-    assert!(activations.len() == weights.len() && weights.len() <= TOGETHER);
-    if weights.len() < TOGETHER {
-        for ((a, b), out) in activations.iter().zip(weights).zip(out) {
-            // SAFETY: (1) as above; (2) (3) (4) sixteen rows of 32 bytes, eight of 64, and sixteen of
-            // 64 that are borrowed exclusively.
-            unsafe {
-                asm!(
-                    "tilezero tmm0",
-                    "tileloadd tmm4, [{a} + {a_row}]",
-                    "tileloadd tmm6, [{b} + {row}]",
-                    "tdpbssd tmm0, tmm4, tmm6",
-                    "tilestored [{c} + {row}], tmm0",
-                    a = in(reg) a.q[first..].as_ptr(),
-                    b = in(reg) b,
-                    c = in(reg) out,
-                    a_row = in(reg) a_row,
-                    row = in(reg) row,
-                    out("tmm0") _,
-                    out("tmm4") _,
-                    out("tmm6") _,
-                    options(nostack, preserves_flags),
-                );
-            }
-        }
-        return;
+unsafe fn multiply(turn: usize, activations: &[[i8; GROUP]; TILE], weights: &Unpacked) {
+    macro_rules! multiply {
+        ($products:tt, $activations:tt, $weights:tt) => {
+            asm!(
+                concat!("tilezero ", $products),
+                concat!("tileloadd ", $activations, ", [{a} + {a_row}]"),
+                concat!("tileloadd ", $weights, ", [{w} + {w_row}]"),
+                concat!("tdpbssd ", $products, ", ", $activations, ", ", $weights),
+                a = in(reg) activations,
+                a_row = in(reg) size_of::<[i8; GROUP]>(),
+                w = in(reg) weights,
+                w_row = in(reg) size_of::<[i8; 4 * ROWS]>(),
+                out($products) _,
+                out($activations) _,
+                out($weights) _,
+                options(readonly, nostack, preserves_flags),
+            )
+        };
     }
-    // SAFETY: (1) as above; (2) (3) (4) of each of four groups as above, one behind the other: activations
-    // begin with `q`.
+    // SAFETY: (1) as above; (2) sixteen rows of 32 bytes and eight of 64.
     unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "tileloadd tmm4, [{a} + {a_row}]",
-            "tileloadd tmm6, [{b} + {row}]",
-            "tdpbssd tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{a} + {a_row} + {next}]",
-            "tileloadd tmm7, [{b} + {row} + 512]",
-            "tdpbssd tmm1, tmm5, tmm7",
-            "tileloadd tmm4, [{a} + {a_row} + 2*{next}]",
-            "tileloadd tmm6, [{b} + {row} + 1024]",
-            "tdpbssd tmm2, tmm4, tmm6",
-            "tileloadd tmm5, [{a} + {a_row} + 3*{next}]",
-            "tileloadd tmm7, [{b} + {row} + 1536]",
-            "tdpbssd tmm3, tmm5, tmm7",
-            "tilestored [{c} + {row}], tmm0",
-            "tilestored [{c} + {row} + 1024], tmm1",
-            "tilestored [{c} + {row} + 2048], tmm2",
-            "tilestored [{c} + {row} + 3072], tmm3",
-            a = in(reg) activations.as_ptr().cast::<[i8; GROUP]>().wrapping_add(first),
-            b = in(reg) weights.as_ptr(),
-            c = in(reg) out.as_mut_ptr(),
-            a_row = in(reg) a_row,
-            row = in(reg) row,
-            next = const NEXT,
-            out("tmm0") _,
-            out("tmm1") _,
-            out("tmm2") _,
-            out("tmm3") _,
-            out("tmm4") _,
-            out("tmm5") _,
-            out("tmm6") _,
-            out("tmm7") _,
-            options(nostack, preserves_flags),
-        );
+        match turn {
+            0 => multiply!("tmm0", "tmm4", "tmm6"),
+            1 => multiply!("tmm1", "tmm5", "tmm7"),
+            2 => multiply!("tmm2", "tmm4", "tmm6"),
+            _ => multiply!("tmm3", "tmm5", "tmm7"),
+        }
+    }
+}
+
+/// The products of [`multiply`] with the same `turn`.
+///
+/// # Safety
+/// 1. The registers are configured.
+#[inline(always)]
+unsafe fn store(turn: usize, out: &mut Products) {
+    macro_rules! store {
+        ($products:tt) => {
+            asm!(
+                concat!("tilestored [{out} + {row}], ", $products),
+                out = in(reg) out,
+                row = in(reg) size_of::<[i32; ROWS]>(),
+                options(nostack, preserves_flags),
+            )
+        };
+    }
+    // SAFETY: (1) as above; (3) (4) sixteen rows of 64 bytes, borrowed exclusively.
+    unsafe {
+        match turn {
+            0 => store!("tmm0"),
+            1 => store!("tmm1"),
+            2 => store!("tmm2"),
+            _ => store!("tmm3"),
+        }
     }
 }
