@@ -387,6 +387,17 @@ impl Kernels {
         unsafe { (self.table.scores_q8)(queries, scales, keys, key_scales, behind, scores) }
     }
 
+    /// Asks for numbers that are read soon: a hint, which changes no result. Nothing on ARM.
+    #[inline]
+    pub(crate) fn prefetch(&self, x: &[f32]) {
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+        if self.table.isa != Isa::Scalar {
+            x86_64::prefetch(bytemuck::cast_slice(x));
+        }
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+        let _ = x;
+    }
+
     /// Asks for what [`Kernels::values_q8`] reads first, to call before the weights of a single query are
     /// computed. (On CPUs whose [`Kernels::scores_q8`] asks by itself, this does nothing.)
     pub fn prefetch_values(&self, cache: &HeadCache<'_>, slots: usize) {

@@ -110,6 +110,15 @@ impl Attention<'_> {
         &row[(part * self.heads + head) * self.head_dim..][..self.head_dim]
     }
 
+    /// Asks for parts of some rows. They are far from each other, so that hardware does not fetch one after the other.
+    fn ask_for(&self, qkv: Qkv<'_>, rows: Range<usize>, head: usize, parts: &[usize]) {
+        for row in rows.map(|t| qkv.row(t)) {
+            for &part in parts {
+                self.kernels.prefetch(self.part(row, part, head));
+            }
+        }
+    }
+
     /// Stores the batch's keys and values in the cache, and writes what the queries of some of its
     /// rows find to `out`; the others need not have one.
     ///
@@ -142,9 +151,11 @@ impl Attention<'_> {
                 let (cache, next) = cache[i * head_lines..].split_at_mut(head_lines);
                 let next = next.get(..head_lines);
                 self.store(qkv, head, cache, scratch);
-                for (block, qkv) in qkv.chunks(rows.clone(), QUERIES).enumerate() {
+                for (block, some) in qkv.chunks(rows.clone(), QUERIES).enumerate() {
                     let first = rows.start + block * QUERIES;
-                    let queries = Queries { qkv, head, first };
+                    let behind = (first + QUERIES).min(rows.end);
+                    self.ask_for(qkv, behind..rows.end.min(behind + QUERIES), head, &[0]);
+                    let queries = Queries { qkv: some, head, first };
                     self.attend(&queries, cache, next, scratch, |t, sum| {
                         out.row_mut(t - rows.start)[i * self.head_dim..][..self.head_dim]
                             .copy_from_slice(sum);
@@ -169,6 +180,7 @@ impl Attention<'_> {
             if by_fours && t + 4 <= m && first.is_multiple_of(4) && slot(t + 3) == first + 3 {
                 let rows = [row(t), row(t + 1), row(t + 2), row(t + 3)];
                 let vectors = [1, 2].map(|part| rows.map(|row| self.part(row, part, head)));
+                self.ask_for(qkv, t + 4..m.min(t + 8), head, &[1, 2]);
                 self.layout.store_four(self.kernels, cache, first, vectors, scratch.quantized);
                 t += 4;
             } else {
