@@ -3,6 +3,8 @@
 use std::vec::Vec;
 use std::{println, vec};
 
+#[cfg(target_arch = "x86_64")]
+use super::x86_64::ahead;
 use super::*;
 use crate::quant::{pack_q3_block, pack_q4_block, pack_q8_block};
 
@@ -248,11 +250,11 @@ fn extreme_integers_stay_exact() {
     }
 }
 
-/// Runs a test as on a CPU that is asked ahead, and as on one that is not.
+/// Runs a test as on CPUs that are asked ahead in each way, and as on one that is not.
 fn asking_or_not(mut test: impl FnMut()) {
     #[cfg(target_arch = "x86_64")]
-    for needed in [true, false] {
-        super::x86_64::ahead::tests::decided(needed, &mut test);
+    for way in [ahead::Way::First, ahead::Way::Second, ahead::Way::Never] {
+        ahead::tests::decided(way, &mut test);
     }
     #[cfg(not(target_arch = "x86_64"))]
     test();

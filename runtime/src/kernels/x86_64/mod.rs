@@ -35,13 +35,22 @@ pub(super) fn prefetch(bytes: &[u8]) {
     }
 }
 
-/// There need not be anything.
+/// Asks for a line in the first cache. There need not be anything.
 #[inline(always)]
 fn prefetch_line(address: *const u8) {
     #[cfg(test)]
     ahead::tests::note(address);
     // SAFETY: (1) part of every x86-64; (2) prefetching does not access memory.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+}
+
+/// In the second cache.
+#[inline(always)]
+fn prefetch_line_to_second(address: *const u8) {
+    #[cfg(test)]
+    ahead::tests::note_second(address);
+    // SAFETY: (1) part of every x86-64; (2) prefetching does not access memory.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
 }
 
 /// Queries of one head, how many there are, and where their scores go.

@@ -11,7 +11,7 @@ use super::tiles::{few_tokens, some_tokens};
 use super::{Avx2, broadcast, dot_signed, load, load_scales};
 use crate::format::Encoding;
 use crate::kernels::generic::Lanes;
-use crate::kernels::x86_64::ahead::{self, Ahead};
+use crate::kernels::x86_64::ahead::{self, Ahead, Way};
 use crate::kernels::x86_64::panel::Tile;
 use crate::kernels::{Columns, QuantLhs};
 use crate::math::Simd;
@@ -198,8 +198,11 @@ fn matmul<G: Unpack<STEPS> + Tile<4>, const STEPS: usize>(
     unsafe {
         match lhs.m {
             0 => {}
-            1 if ahead::is_needed() => one_token_asking::<G>(lhs, records, dst),
-            1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, records, dst)),
+            1 => match ahead::way() {
+                Way::Never => with_scratch_for!(lhs.groups, one_token::<G>(lhs, records, dst)),
+                Way::First => one_token_asking::<G, false>(lhs, records, dst),
+                Way::Second => one_token_asking::<G, true>(lhs, records, dst),
+            },
             2..=4 => few_tokens::<G>(lhs, records, dst),
             5..many::WORTH_IT => some_tokens::<G>(lhs, records, dst),
             _ => many_tokens::<G, STEPS>(lhs, records, dst),
@@ -242,13 +245,17 @@ fn one_token<G: Group, const N: usize>(lhs: &QuantLhs<'_>, records: &[u8], dst: 
 /// hardware in which order they are read.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-fn one_token_asking<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+fn one_token_asking<G: Group, const SECOND: bool>(
+    lhs: &QuantLhs<'_>,
+    records: &[u8],
+    dst: &mut Columns<'_>,
+) {
     let groups = lhs.groups;
     let (q, sums, scales) = (activations(lhs), &lhs.sums[..groups], &lhs.scales[..groups]);
 
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
     for (record, out) in records.zip(dst.row_mut(0).as_chunks_mut::<ROWS>().0) {
-        let mut ahead = Ahead::of(record);
+        let mut ahead = Ahead::<SECOND>::of(record);
         let QuantRecord { row_scales, block_scales, weights } = QuantRecord::new(record, groups);
         let weights = weights.chunks_exact(G::BYTES);
         let mut acc = [_mm256_setzero_ps(); 2];

@@ -9,7 +9,7 @@ use core::arch::x86_64::*;
 use super::{Avx512, broadcast, load, load_ps, load_scales};
 use crate::format::Encoding;
 use crate::kernels::generic::Lanes;
-use crate::kernels::x86_64::ahead::{self, Ahead};
+use crate::kernels::x86_64::ahead::{self, Ahead, Way};
 use crate::kernels::x86_64::panel::{self, PanelGroup, Piece, Sums, Tile};
 use crate::kernels::x86_64::transpose_8x8;
 use crate::kernels::{Columns, QuantLhs};
@@ -31,7 +31,11 @@ pub(in crate::kernels::x86_64) trait Group {
         sums: [[__m512i; N]; R],
     ) -> [[__m512i; N]; R];
     /// The dot products of a group with one token, while weights are asked for.
-    fn dot_of_one(weights: &[u8], q: &[[[i8; 4]; 1]; 8], ahead: &Ahead) -> __m512i;
+    fn dot_of_one<const SECOND: bool>(
+        weights: &[u8],
+        q: &[[[i8; 4]; 1]; 8],
+        ahead: &Ahead<SECOND>,
+    ) -> __m512i;
     /// The same, for rows of at most 1024 inputs where weights are not asked for.
     #[inline(always)]
     fn dot_of_short_row(weights: &[u8], q: &[[[i8; 4]; 1]; 8]) -> __m512i {
@@ -70,7 +74,11 @@ impl Group for Q8 {
         }
     }
     #[inline(always)]
-    fn dot_of_one(weights: &[u8], q: &[[[i8; 4]; 1]; 8], ahead: &Ahead) -> __m512i {
+    fn dot_of_one<const SECOND: bool>(
+        weights: &[u8],
+        q: &[[[i8; 4]; 1]; 8],
+        ahead: &Ahead<SECOND>,
+    ) -> __m512i {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let mut dot = [[_mm512_setzero_si512()]];
@@ -128,7 +136,11 @@ impl Group for Q4 {
         }
     }
     #[inline(always)]
-    fn dot_of_one(weights: &[u8], q: &[[[i8; 4]; 1]; 8], ahead: &Ahead) -> __m512i {
+    fn dot_of_one<const SECOND: bool>(
+        weights: &[u8],
+        q: &[[[i8; 4]; 1]; 8],
+        ahead: &Ahead<SECOND>,
+    ) -> __m512i {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let mut dots = [_mm512_setzero_si512(); 2];
@@ -172,7 +184,11 @@ impl Group for Q3 {
         }
     }
     #[inline(always)]
-    fn dot_of_one(weights: &[u8], q: &[[[i8; 4]; 1]; 8], ahead: &Ahead) -> __m512i {
+    fn dot_of_one<const SECOND: bool>(
+        weights: &[u8],
+        q: &[[[i8; 4]; 1]; 8],
+        ahead: &Ahead<SECOND>,
+    ) -> __m512i {
         // SAFETY: (1) called from functions with these target features only.
         unsafe {
             let mut dots = [_mm512_setzero_si512(); 2];
@@ -336,8 +352,11 @@ fn matmul<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
     unsafe {
         match lhs.m {
             0 => {}
-            1 if ahead::is_needed() => one_token_asking::<G>(lhs, records, dst),
-            1 => with_scratch_for!(lhs.groups, one_token::<G>(lhs, records, dst)),
+            1 => match ahead::way() {
+                Way::Never => with_scratch_for!(lhs.groups, one_token::<G>(lhs, records, dst)),
+                Way::First => one_token_asking::<G, false>(lhs, records, dst),
+                Way::Second => one_token_asking::<G, true>(lhs, records, dst),
+            },
             2..=8 => few_tokens::<G>(lhs, records, dst),
             _ => many_tokens::<G>(lhs, records, dst),
         }
@@ -507,13 +526,17 @@ fn one_token<G: Group, const N: usize>(lhs: &QuantLhs<'_>, records: &[u8], dst: 
 /// hardware in which order they are read.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn one_token_asking<G: Group>(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
+fn one_token_asking<G: Group, const SECOND: bool>(
+    lhs: &QuantLhs<'_>,
+    records: &[u8],
+    dst: &mut Columns<'_>,
+) {
     let groups = lhs.groups;
     let (q, sums, scales) = (activations(lhs), &lhs.sums[..groups], &lhs.scales[..groups]);
 
     let records = records.chunks_exact(tile::record_len(G::ENCODING, groups * GROUP));
     for (record, out) in records.zip(dst.row_mut(0).as_chunks_mut::<ROWS>().0) {
-        let mut ahead = Ahead::of(record);
+        let mut ahead = Ahead::<SECOND>::of(record);
         let QuantRecord { row_scales, block_scales, weights } = QuantRecord::new(record, groups);
         let weights = weights.chunks_exact(G::BYTES);
         let mut acc = _mm512_setzero_ps();
