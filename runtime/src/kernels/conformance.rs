@@ -251,7 +251,7 @@ fn extreme_integers_stay_exact() {
 }
 
 /// Runs a test as on CPUs that are asked ahead in each way, and as on one that is not.
-fn asking_or_not(mut test: impl FnMut()) {
+fn in_each_way(mut test: impl FnMut()) {
     #[cfg(target_arch = "x86_64")]
     for way in [ahead::Way::First, ahead::Way::Second, ahead::Way::Never] {
         ahead::tests::decided(way, &mut test);
@@ -273,7 +273,7 @@ fn asking_ahead_changes_nothing() {
                 let x = n.floats(m * cols);
                 let spec = matmul(specification(), &x, m, encoding, records);
                 for set in sets() {
-                    asking_or_not(|| {
+                    in_each_way(|| {
                         assert_same_bits(set.isa(), &matmul(set, &x, m, encoding, records), &spec);
                     });
                 }
@@ -441,7 +441,7 @@ fn attention() {
                 };
                 let spec = run(specification());
                 for set in sets() {
-                    asking_or_not(|| assert_same_bits(set.isa(), &run(set), &spec));
+                    in_each_way(|| assert_same_bits(set.isa(), &run(set), &spec));
                 }
             }
         }

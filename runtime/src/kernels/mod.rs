@@ -387,7 +387,7 @@ impl Kernels {
         unsafe { (self.table.scores_q8)(queries, scales, keys, key_scales, behind, scores) }
     }
 
-    /// Asks for numbers that are read soon: a hint, which changes no result. Nothing on ARM.
+    /// Asks for numbers that are read soon: a hint, which changes no result. Nothing but on x86-64.
     #[inline]
     pub(crate) fn prefetch(&self, x: &[f32]) {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]

@@ -87,10 +87,11 @@ const COLS: usize = 2 * GROUP;
 /// Numbers of tokens that make full tiles on every set, and every other kind but those of few tokens;
 /// one may take another way.
 const TOKENS: &[usize] = &[12, 9, 1];
-/// AVX2 unpacks weights for many tokens, and takes six of them together. AMX takes sixteen tokens, and
-/// the next sixteen before it is done with them.
-const MANY_TOKENS: &[usize] = &[26, 12, 9, 1];
-const MOST_TOKENS: usize = MANY_TOKENS[0];
+/// AVX2 unpacks weights for many tokens, and takes six of them together.
+const AVX2_TOKENS: &[usize] = &[26, 12, 9, 1];
+/// AMX takes sixteen tokens, and the next sixteen before it is done with them; 18 it leaves to AVX-512.
+const AMX_TOKENS: &[usize] = &[26, 18, 9, 1];
+const MOST_TOKENS: usize = 26;
 /// AMX takes registers in turn, four groups long.
 const AMX_GROUPS: usize = 5;
 const MOST_GROUPS: usize = AMX_GROUPS;
@@ -184,8 +185,8 @@ fn products<'a>(
 
 fn quant_products(kernels: &Kernels, encoding: Encoding, set: Isa) -> u64 {
     let (tokens, groups) = match set {
-        Isa::Amx => (MANY_TOKENS, AMX_GROUPS),
-        Isa::Avx2 => (MANY_TOKENS, COLS / GROUP),
+        Isa::Amx => (AMX_TOKENS, AMX_GROUPS),
+        Isa::Avx2 => (AVX2_TOKENS, COLS / GROUP),
         _ => (TOKENS, COLS / GROUP),
     };
     let mut n = Numbers(3);

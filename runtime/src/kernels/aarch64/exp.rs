@@ -73,7 +73,7 @@ pub(super) fn exp_clamped([mut a, mut b, mut c, mut d]: [float32x4_t; 4]) -> [fl
             d = inout(vreg) d,
             out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
             out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _,
-            options(pure, readonly, nostack, preserves_flags),
+            options(pure, readonly, nostack),
         );
     }
     [a, b, c, d]

@@ -27,7 +27,7 @@ pub(super) mod avx2;
 pub(super) mod avx512vnni;
 mod panel;
 
-/// Asks for all lines of some bytes.
+/// Asks for all lines of some bytes, if they begin with a line; else perhaps not for the last one.
 #[inline(always)]
 pub(super) fn prefetch(bytes: &[u8]) {
     for line in bytes.chunks(64) {

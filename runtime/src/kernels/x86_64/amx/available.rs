@@ -10,7 +10,7 @@ use crate::kernels::x86_64::ahead::Answer;
 /// See [`crate::isa::Isa::Amx`] for what asking does to the process.
 pub(crate) fn is_available() -> bool {
     static ANSWER: Answer = Answer::unknown();
-    ANSWER.get(|| !cfg!(miri) && has_instructions() && is_permitted())
+    ANSWER.get(|| u8::from(!cfg!(miri) && has_instructions() && is_permitted())) == 1
 }
 
 /// AMX-TILE and AMX-INT8 (Intel, Software Developer's Manual, volume 2, `CPUID`).

@@ -3,11 +3,12 @@
 //!
 //! Weights lie in files as `tdpbssd` takes them: four inputs of sixteen rows in a line, eight lines a
 //! group. Those of q8 are loaded from there, others are unpacked once for [`TOKENS`] tokens. Each
-//! group's products leave the tile registers, since each has scales of its own; that is what takes
-//! longest. Everything else is the business of AVX-512.
+//! group's products leave the tile registers, since each has scales of its own. Everything else is the
+//! business of AVX-512.
 //!
-//! Where AMX is in use (Sapphire Rapids), and for some hundred cycles afterwards, only one of the two ports
-//! multiplies and converts floats of 512 bits. So groups are scaled beside the work of the tile registers, not in between.
+//! While AMX is in use (Sapphire Rapids), and for some hundred cycles afterwards, only one port instead of two
+//! multiplies and converts floats of 512 bits, which is what takes longest. So groups are scaled beside the
+//! work of the tile registers, not in between.
 
 mod available;
 mod registers;
@@ -143,6 +144,7 @@ struct Scratch {
     weights: [Unpacked; GROUPS],
     /// Those of groups on their way through the pipeline.
     products: [Products; TURNS],
+    /// Those of the piece, as numbers.
     block_scales: [[f32; ROWS]; GROUPS],
 }
 
@@ -213,8 +215,8 @@ unsafe fn add_tiles<W: Weights>(
                     }
                 }
             }
-            // Each tile asks for some of the next groups, so that all are asked for evenly, and for the lines
-            // that it will write, which the L2 cache may have lost.
+            // Each tile asks for some of the next groups, so that all are asked for evenly, and group by group for
+            // the lines that it will write, which the L2 cache may have lost.
             let mut ask = tile;
             for (group, (activations, block_scales)) in panel.iter().zip(&*block_scales).enumerate()
             {
@@ -222,7 +224,9 @@ unsafe fn add_tiles<W: Weights>(
                     piece.ask_next(group, W::BYTES);
                     ask += tiles;
                 }
-                if let Some(sums) = sums.row(group, 0).filter(|_| group < TILE) {
+                if group < TILE
+                    && let Some(sums) = sums.row(group, 0)
+                {
                     ask_to_write(sums);
                 }
                 let products = pipeline.step();
@@ -247,7 +251,7 @@ unsafe fn add_tiles<W: Weights>(
 /// Asks for a line that will be written.
 #[inline(always)]
 fn ask_to_write(line: &[f32; ROWS]) {
-    // SAFETY: (1) every CPU with AMX has the instruction; (2) prefetching does not access memory.
+    // SAFETY: (1) every CPU with AMX has the instruction, which is a hint: it changes nothing.
     unsafe { asm!("prefetchw [{}]", in(reg) line, options(readonly, nostack, preserves_flags)) }
 }
 
@@ -318,7 +322,7 @@ fn add_scaled(
             block_scales = in(zmm_reg) _mm512_loadu_ps(block_scales.as_ptr()),
             out("zmm30") _,
             out("zmm31") _,
-            options(readonly, nostack, preserves_flags),
+            options(readonly, nostack),
         );
     }
 }

@@ -1,7 +1,7 @@
 //! The tile registers: how they are laid out, and what is done with them.
 //!
 //! The compiler has no stable intrinsics for them. It does not use them itself, nor does what it calls in
-//! between (to copy or to clear memory), so that they stay configured.
+//! between (to copy or to clear memory), so that they stay configured and keep what is in them.
 
 use core::arch::asm;
 
@@ -43,7 +43,7 @@ struct Config {
 
 const _: () = assert!(size_of::<Config>() == 64);
 
-/// Registers 0 and 1 hold products, 4 and 5 activations, 6 and 7 weights.
+/// Registers 0 to 3 hold products, 4 and 5 activations, 6 and 7 weights.
 static CONFIG: Config = Config {
     palette: 1,
     start_row: 0,
@@ -89,8 +89,10 @@ pub(super) struct Pipeline<'a> {
     turn: usize,
 }
 
-/// Steps after which registers, and places of products, are used again.
+/// Steps after which a register of products, and a place of products, is used again.
 pub(super) const TURNS: usize = 4;
+
+const _: () = assert!(Pipeline::DEPTH < TURNS);
 
 impl<'a> Pipeline<'a> {
     /// Steps between a group's multiplication and the use of its products.
@@ -143,7 +145,7 @@ impl<'a> Pipeline<'a> {
         // SAFETY: (1) see above.
         unsafe {
             if multiplied {
-                let turn = (turn + TURNS - 2) % TURNS;
+                let turn = (turn + TURNS - (Self::DEPTH - 1)) % TURNS;
                 store(turn, &mut self.products[turn]);
             }
             if multiplies {
@@ -210,7 +212,8 @@ unsafe fn store(turn: usize, out: &mut Products) {
             )
         };
     }
-    // SAFETY: (1) as above; (3) (4) sixteen rows of 64 bytes, borrowed exclusively.
+    // SAFETY: (1) as above: the register still holds what `multiply` left there; (3) (4) sixteen rows of 64
+    // bytes, borrowed exclusively.
     unsafe {
         match turn {
             0 => store!("tmm0"),
