@@ -91,7 +91,8 @@ const TOKENS: &[usize] = &[12, 9, 1];
 const AVX2_TOKENS: &[usize] = &[26, 12, 9, 1];
 /// AMX takes sixteen tokens, and the next sixteen before it is done with them; 18 it leaves to AVX-512.
 const AMX_TOKENS: &[usize] = &[26, 18, 9, 1];
-const MOST_TOKENS: usize = 26;
+const MOST_TOKENS: usize = AMX_TOKENS[0];
+const _: () = assert!(AVX2_TOKENS[0] <= MOST_TOKENS);
 /// AMX takes registers in turn, four groups long.
 const AMX_GROUPS: usize = 5;
 const MOST_GROUPS: usize = AMX_GROUPS;

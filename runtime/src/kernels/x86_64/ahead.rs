@@ -125,9 +125,10 @@ impl<const SECOND: bool> Ahead<SECOND> {
     /// [`BYTES`] behind the beginning of a record. Asks for as much as its row scales take.
     #[inline(always)]
     pub(super) fn of(record: &[u8]) -> Self {
-        let this = Self { next: record.as_ptr().wrapping_add(BYTES) };
-        this.ask_line(0);
-        Self { next: this.next.wrapping_add(tile::ROW_SCALES_BYTES) }
+        let mut ahead = Self { next: record.as_ptr().wrapping_add(BYTES) };
+        ahead.ask_line(0);
+        ahead.next = ahead.next.wrapping_add(tile::ROW_SCALES_BYTES);
+        ahead
     }
 
     /// For a line of a group's weights, where it is read. With AVX-512 in q8, 47 GB/s are read that way
