@@ -4,7 +4,7 @@ use std::vec::Vec;
 use std::{println, vec};
 
 #[cfg(target_arch = "x86_64")]
-use super::x86_64::ahead;
+use super::x86_64::{ahead, avx2::many::offset};
 use super::*;
 use crate::quant::{pack_q3_block, pack_q4_block, pack_q8_block};
 
@@ -228,7 +228,7 @@ fn extreme_integers_stay_exact() {
             record[tile::ROW_SCALES_BYTES..][..ROWS * groups].fill(1);
             let lines = aligned(&record);
             let records = &bytemuck::cast_slice(&lines)[..record.len()];
-            let ms = cases(&[2, 1, 7, 16, 27, 64, 70], 1).iter();
+            let ms = cases(&[2, 1, 7, 16, 27, 64, 70, 75], 1).iter();
             for (&m, is_positive) in ms.flat_map(|m| cases(&SIGNS, 1).iter().map(move |s| (m, s))) {
                 let value = |t, col| if is_positive(t, col) { 127.0 } else { -127.0 };
                 let mut x = Vec::new();
@@ -238,38 +238,47 @@ fn extreme_integers_stay_exact() {
                     let sum: f32 = x[t * cols..].iter().sum();
                     expected.extend([sum * weight; ROWS]);
                 }
+                // Of the two zeros one.
+                let expected: Vec<f32> = expected.iter().map(|x| x + 0.0).collect();
                 for set in sets() {
-                    let ours = matmul(set, &x, m, encoding, records);
-                    // Of the two zeros one.
-                    let ours: Vec<f32> = ours.iter().map(|x| x + 0.0).collect();
-                    let expected: Vec<f32> = expected.iter().map(|x| x + 0.0).collect();
-                    assert_same_bits(set.isa(), &ours, &expected);
+                    in_each_way(|| {
+                        let ours = matmul(set, &x, m, encoding, records);
+                        let ours: Vec<f32> = ours.iter().map(|x| x + 0.0).collect();
+                        assert_same_bits(set.isa(), &ours, &expected);
+                    });
                 }
             }
         }
     }
 }
 
-/// Runs a test as on CPUs that are asked ahead in each way, and as on one that is not.
+/// Runs a test as on CPUs that are asked ahead in each way, and as on one that is not; as on CPUs that are better
+/// at adding floats, and as on others.
 fn in_each_way(mut test: impl FnMut()) {
     #[cfg(target_arch = "x86_64")]
-    for way in [ahead::Way::First, ahead::Way::Second, ahead::Way::Never] {
-        ahead::tests::decided(way, &mut test);
+    {
+        for way in [ahead::Way::First, ahead::Way::Second, ahead::Way::Never] {
+            ahead::tests::decided(way, &mut test);
+        }
+        for adds_floats in [false, true] {
+            offset::tests::decided(adds_floats, &mut test);
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     test();
 }
 
-/// Whether weights are asked for ahead does not change a product of one or of several tokens.
+/// Whether weights are asked for ahead, or sums are made as floats, does not change a product of one or of
+/// several tokens.
 #[test]
-fn asking_ahead_changes_nothing() {
+fn what_is_chosen_by_cpu_changes_nothing() {
     let mut n = Numbers(6);
     for &cols in cases(&[32, 257, 1100, 4200], 1) {
         for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {
             let records = random_records(&mut n, encoding, 3, cols);
             let lines = aligned(&records);
             let records = &bytemuck::cast_slice(&lines)[..records.len()];
-            for &m in cases(&[1, 2, 7, 13, 32, 64], 1) {
+            for &m in cases(&[1, 2, 7, 13, 27, 32, 64, 75], 1) {
                 let x = n.floats(m * cols);
                 let spec = matmul(specification(), &x, m, encoding, records);
                 for set in sets() {

@@ -4,7 +4,7 @@
 //! from a *panel*: for each group the activations of all `M` tokens, in the order in which the tile
 //! uses them, so that one pointer walks through it. A panel covers `GROUPS` groups and fits the L1
 //! cache beside a piece of a record; wider rows are taken in several passes, with the sums kept in
-//! `dst`. Panels lie on the stack: 6 to 15 KB for few tokens, up to 112 KB with what is unpacked for many.
+//! `dst`. Panels lie on the stack: 6 to 15 KB for few tokens, up to 157 KB with what is unpacked for many.
 
 use core::marker::PhantomData;
 use core::ops::Range;

@@ -6,8 +6,9 @@
 
 use core::arch::x86_64::*;
 
+use super::many::offset::{self, OffsetQ8};
 use super::many::{self, Unpack, many_tokens};
-use super::tiles::{few_tokens, some_tokens};
+use super::tiles::{SIX, few_tokens, some_tokens};
 use super::{Avx2, broadcast, dot_signed, load, load_scales};
 use crate::format::Encoding;
 use crate::kernels::generic::Lanes;
@@ -174,22 +175,26 @@ where
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn matmul_q8(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    matmul::<Q8, 16>(lhs, records, dst);
+    if lhs.m >= many::WORTH_IT && offset::is_better() {
+        many_tokens::<OffsetQ8>(lhs, records, dst);
+    } else {
+        matmul::<Q8>(lhs, records, dst);
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn matmul_q4(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    matmul::<Q4, 8>(lhs, records, dst);
+    matmul::<Q4>(lhs, records, dst);
 }
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn matmul_q3(lhs: &QuantLhs<'_>, records: &[u8], dst: &mut Columns<'_>) {
-    matmul::<Q3, 8>(lhs, records, dst);
+    matmul::<Q3>(lhs, records, dst);
 }
 
 /// A single token by itself, others four or six at a time, many with weights that are unpacked before.
 #[inline(always)]
-fn matmul<G: Unpack<STEPS> + Tile<4>, const STEPS: usize>(
+fn matmul<G: Group + Unpack + Tile<4> + Tile<SIX>>(
     lhs: &QuantLhs<'_>,
     records: &[u8],
     dst: &mut Columns<'_>,
@@ -205,7 +210,7 @@ fn matmul<G: Unpack<STEPS> + Tile<4>, const STEPS: usize>(
             },
             2..=4 => few_tokens::<G>(lhs, records, dst),
             5..many::WORTH_IT => some_tokens::<G>(lhs, records, dst),
-            _ => many_tokens::<G, STEPS>(lhs, records, dst),
+            _ => many_tokens::<G>(lhs, records, dst),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! unpacked beforehand, see `many`.
 
 mod attention;
-mod many;
+pub(in crate::kernels) mod many;
 mod matmul;
 mod tiles;
 
