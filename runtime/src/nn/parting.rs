@@ -26,8 +26,8 @@ impl Parting {
     pub(crate) fn of(isa: Isa) -> Self {
         match isa {
             Isa::Amx => Self { unit: 16, part: 64, batch: 16 },
-            // On one to three threads a batch of 256 makes six parts of at most 48, a tile each.
-            Isa::Avx2 => Self { unit: 6, part: 42, batch: 1 },
+            // On one, two and four threads a batch of 256 makes four parts of at most 66, a tile each.
+            Isa::Avx2 => Self { unit: 6, part: 60, batch: 1 },
             _ if cfg!(target_arch = "aarch64") => Self { unit: 6, part: 60, batch: 6 },
             _ => Self { unit: 8, part: FEWEST, batch: 8 },
         }
