@@ -128,6 +128,9 @@ pub(crate) struct Behind<'a> {
 /// Largest weight of a value in q8 attention: 127 · 128, so that both 7-bit halves fit an i8.
 pub(crate) const VALUE_WEIGHT_MAX: f32 = 16_256.0;
 
+/// Tokens for which AVX2's products of many unpack a record once.
+pub(crate) const AVX2_TILE: usize = 72;
+
 type MatmulQuant = unsafe fn(&QuantLhs<'_>, &[u8], &mut Columns<'_>);
 type MatmulFloat = unsafe fn(&FloatLhs<'_>, &[u8], &mut Columns<'_>);
 type Quantize = unsafe fn(&[f32], usize, &mut [i8], &mut [f32], &mut [i32]);

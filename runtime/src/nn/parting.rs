@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use crate::isa::Isa;
+use crate::kernels::AVX2_TILE;
 use crate::parallel::{MAX_THREADS, share_of_units};
 
 /// Fewest tokens of a part that are worth reading all weights of a matrix for.
@@ -14,22 +15,29 @@ pub(crate) struct Parting {
     /// Tokens that parts are multiples of: those of a panel on ARM and of many tokens with AVX2, those of a
     /// register of AMX. Tiles of AVX-512 may be short.
     unit: usize,
-    /// About as many tokens has a part where a thread has several: few enough that what comes out of
-    /// them stays in the L2 cache, and but for AVX-512 as many as share the unpacking of a record.
-    part: usize,
+    /// Tokens of a part where a thread has several: few enough that what comes out of them stays in the L2
+    /// cache, and but for AVX-512 as many as share the unpacking of a record.
+    part: Size,
     /// Tokens that a batch is a multiple of where another one follows: those that do not make a whole unit
     /// cost most on ARM. With AVX2 they cost little, and a prompt of 512 takes two batches of 256, not three.
     batch: usize,
 }
 
+#[derive(Clone, Copy)]
+enum Size {
+    AtLeast(usize),
+    AtMost(usize),
+}
+
 impl Parting {
     pub(crate) fn of(isa: Isa) -> Self {
         match isa {
-            Isa::Amx => Self { unit: 16, part: 64, batch: 16 },
-            // On one, two and four threads a batch of 256 makes four parts of at most 66, a tile each.
-            Isa::Avx2 => Self { unit: 6, part: 60, batch: 1 },
-            _ if cfg!(target_arch = "aarch64") => Self { unit: 6, part: 60, batch: 6 },
-            _ => Self { unit: 8, part: FEWEST, batch: 8 },
+            Isa::Amx => Self { unit: 16, part: Size::AtLeast(64), batch: 16 },
+            Isa::Avx2 => Self { unit: 6, part: Size::AtMost(AVX2_TILE), batch: 1 },
+            _ if cfg!(target_arch = "aarch64") => {
+                Self { unit: 6, part: Size::AtLeast(60), batch: 6 }
+            }
+            _ => Self { unit: 8, part: Size::AtLeast(FEWEST), batch: 8 },
         }
     }
 
@@ -42,7 +50,11 @@ impl Parting {
     /// thread: the same number of parts for each, and more than one where possible, so that a thread
     /// that is held up leaves some of its share to others.
     pub(crate) fn parts(self, m: usize, threads: usize) -> Option<usize> {
-        let each = (m / (threads * self.part)).clamp(1, MAX_THREADS / threads);
+        let each = match self.part {
+            Size::AtLeast(tokens) => m / (threads * tokens),
+            Size::AtMost(tokens) => m.div_ceil(threads * tokens),
+        };
+        let each = each.clamp(1, MAX_THREADS / threads);
         (m >= threads * FEWEST).then_some(threads * each)
     }
 
@@ -77,6 +89,19 @@ mod tests {
                     assert_parts(parting, m, threads);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn parts_for_avx2_are_a_tile_each() {
+        let parting = Parting::of(Isa::Avx2);
+        for (m, threads, expected) in
+            [(256, 1, 4), (256, 2, 4), (256, 3, 6), (256, 4, 4), (73, 1, 2)]
+        {
+            let parts = parting.parts(m, threads);
+            assert_eq!(parts, Some(expected), "{m} tokens, {threads} threads");
+            let most = (0..expected).map(|part| parting.tokens(m, expected, part).len()).max();
+            assert!(most <= Some(AVX2_TILE), "{m} tokens, {threads} threads: {most:?}");
         }
     }
 

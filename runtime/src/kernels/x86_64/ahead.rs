@@ -19,6 +19,8 @@ const BYTES: usize = 10 << 10;
 /// difference.)
 const NEAR_BYTES: usize = 1 << 10;
 
+pub(super) const AMD: &[u8] = b"AuthenticAMD";
+
 /// Zen 5's. Later ones are taken to be alike.
 const ZEN_5: u32 = 0x1a;
 
@@ -90,15 +92,19 @@ fn way_here() -> Way {
         return Way::Never;
     }
     let first = __cpuid(0);
-    let vendor = [first.ebx, first.edx, first.ecx].map(u32::to_le_bytes);
     let extended = if first.eax >= 7 { __cpuid_count(7, 0).edx } else { 0 };
-    way_of(vendor.as_flattened(), __cpuid(1).eax, extended)
+    way_of(vendor(&first).as_flattened(), __cpuid(1).eax, extended)
+}
+
+/// The name in leaf 0.
+pub(super) fn vendor(leaf: &CpuidResult) -> [[u8; 4]; 3] {
+    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes)
 }
 
 /// Of a CPU of this vendor, signature and extended features (the last register of leaf 7).
 fn way_of(vendor: &[u8], signature: u32, extended: u32) -> Way {
     match vendor {
-        b"AuthenticAMD" if family(signature) >= ZEN_5 => Way::First,
+        AMD if family(signature) >= ZEN_5 => Way::First,
         b"GenuineIntel" if extended & AVX512_FP16 != 0 => Way::Second,
         _ => Way::Never,
     }
@@ -106,7 +112,7 @@ fn way_of(vendor: &[u8], signature: u32, extended: u32) -> Way {
 
 /// The family in the first register of leaf 1 (AMD64 Architecture Programmer's Manual, volume 3,
 /// appendix E.3.1).
-const fn family(signature: u32) -> u32 {
+pub(super) const fn family(signature: u32) -> u32 {
     let (base, extended) = (signature >> 8 & 0xf, signature >> 20 & 0xff);
     if base == 0xf { base + extended } else { base }
 }
@@ -318,7 +324,7 @@ pub(in crate::kernels) mod tests {
 
     #[test]
     fn many_tokens_ask_for_every_line_of_the_next_weights() {
-        let cases = [(Isa::Amx, [16, 32, 48, 64]), (Isa::Avx2, [24, 30, 31, 48])];
+        let cases = [(Isa::Amx, [16, 32, 48, 64]), (Isa::Avx2, [24, 30, 31, 72])];
         for (set, ms) in cases {
             let Some(set) = Kernels::for_isa(set) else { continue };
             for encoding in [Encoding::Q8, Encoding::Q4, Encoding::Q3] {

@@ -14,16 +14,16 @@ use super::matmul::Group;
 use super::tiles::{SIX, load_sums, store_sums};
 use crate::format::Encoding;
 use crate::kernels::x86_64::panel::{self, Piece, Sums, Tile};
-use crate::kernels::{Columns, QuantLhs};
+use crate::kernels::{AVX2_TILE, Columns, QuantLhs};
 use crate::parallel::share;
 use crate::quant::tile::ROWS;
 
 /// From how many tokens on this is faster.
 pub(super) const WORTH_IT: usize = 24;
 
-/// Tokens that share what is unpacked. More are divided among tiles; most parts of a batch have fewer
-/// (see `nn::parting`).
-const TOKENS: usize = 12 * SIX;
+/// Tokens that share what is unpacked. More are divided among tiles; parts of a batch have fewer.
+const TOKENS: usize = AVX2_TILE;
+const _: () = assert!(TOKENS.is_multiple_of(SIX));
 
 /// Groups of a panel: those of a record and of six tokens fit an L1 cache of 48 KB. Fewer are slower with one of
 /// 32 KB as well.

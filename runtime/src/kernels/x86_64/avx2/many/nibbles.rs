@@ -6,9 +6,7 @@ use super::{Row, Step, Unpack, Unpacked, six, store};
 use crate::kernels::QuantLhs;
 use crate::kernels::generic::Lanes;
 use crate::kernels::x86_64::avx2::matmul::{Few, Group, Nibbles};
-use crate::kernels::x86_64::avx2::tiles::{
-    SIX, add_products, add_scaled, begin, in_order, widened,
-};
+use crate::kernels::x86_64::avx2::tiles::{SIX, add_products, add_scaled, begin, widened};
 use crate::kernels::x86_64::avx2::{Avx2, load};
 use crate::kernels::x86_64::panel::{PanelGroup, Tile};
 use crate::quant::tile::ROWS;
@@ -55,7 +53,6 @@ where
             let mut dots = begin::<N>(&group.offsets);
             for (w, q) in rows.weights.iter().zip(&group.q) {
                 add_products(&mut dots, [load(&w[0]), load(&w[1])], q);
-                in_order(&mut dots);
             }
             add_scaled(acc, widened(dots), Avx2(()).load(&rows.block_scales), &group.scales);
         }

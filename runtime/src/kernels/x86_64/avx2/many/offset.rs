@@ -7,8 +7,8 @@
 //! `Σ w·q = Σ (w + 128)·(q + 128) − 128 · Σ (w + 128) − 128 · Σ (q + 128) + 32 · 128²`
 //!
 //! takes two instructions for what is to be subtracted. On Zen 4 integers are added on any of four ports, among
-//! them the two that multiply, which then cannot; floats on the other two. So 16 instead of 13 multiplications
-//! are done in the time of eight.
+//! them the two that multiply, which then cannot: in eight cycles there are 13 multiplications and as many additions.
+//! Floats are added on the other two ports: there are 16.
 
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -16,11 +16,9 @@ use core::arch::x86_64::*;
 use super::{Row, Step, Unpack, six, store};
 use crate::kernels::QuantLhs;
 use crate::kernels::generic::Lanes;
-use crate::kernels::x86_64::ahead::Answer;
+use crate::kernels::x86_64::ahead::{self, Answer};
 use crate::kernels::x86_64::avx2::matmul::{Group, Q8};
-use crate::kernels::x86_64::avx2::tiles::{
-    SIX, add_scaled, add_wide_products, in_order, rows, store_tokens,
-};
+use crate::kernels::x86_64::avx2::tiles::{SIX, add_scaled, add_wide_products, rows, store_tokens};
 use crate::kernels::x86_64::avx2::{Avx2, load};
 use crate::kernels::x86_64::{panel, transpose_8x8};
 use crate::quant::tile::{GROUP, ROWS};
@@ -37,19 +35,15 @@ pub(in crate::kernels::x86_64::avx2) fn is_better() -> bool {
 
 #[cold]
 fn is_zen_4_here() -> bool {
-    if cfg!(miri) {
-        return false;
-    }
-    let vendor = __cpuid(0);
-    let vendor = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
-    vendor.as_flattened() == b"AuthenticAMD" && is_zen_4(__cpuid(1).eax)
+    !cfg!(miri)
+        && ahead::vendor(&__cpuid(0)).as_flattened() == ahead::AMD
+        && is_zen_4(__cpuid(1).eax)
 }
 
 /// Others are untried. Zen 3, of the same family, multiplies and adds floats on one port in common.
 const fn is_zen_4(signature: u32) -> bool {
-    let family = (signature >> 8 & 0xf) + (signature >> 20 & 0xff);
     let model = (signature >> 4 & 0xf) | (signature >> 12 & 0xf0);
-    family == 0x19 && matches!(model, 0x10..=0x1f | 0x60..=0xaf)
+    ahead::family(signature) == 0x19 && matches!(model, 0x10..=0x1f | 0x60..=0xaf)
 }
 
 /// Whether this thread takes subnormal numbers as they are.
@@ -58,8 +52,10 @@ fn keeps_subnormals() -> bool {
         return true;
     }
     let mut control = 0u32;
+    // Of 64 bits, which pointers of x32 are not.
+    let address = (&raw mut control).expose_provenance() as u64;
     // SAFETY: (1) part of every x86-64; (3) (4) four bytes are written, which are borrowed exclusively.
-    unsafe { asm!("stmxcsr [{}]", in(reg) &mut control, options(nostack, preserves_flags)) }
+    unsafe { asm!("stmxcsr [{}]", in(reg) address, options(nostack, preserves_flags)) }
     are_kept(control)
 }
 
@@ -151,14 +147,11 @@ impl Unpack for OffsetQ8 {
             let mut dots = [[_mm256_setzero_si256(); 2]; N];
             for (w, q) in rows.weights.iter().zip(&group.q) {
                 add_wide_products(&mut dots, [load(&w[0]), load(&w[1])], q);
-                in_order(&mut dots);
             }
-            let offsets: &[[i32; 8]] = rows.offsets.as_chunks().0;
+            let of_rows: &Step = bytemuck::cast_ref(&rows.offsets);
             for (dot, &of_token) in dots.iter_mut().zip(&group.offsets) {
-                for (dot, of_rows) in dot.iter_mut().zip(offsets) {
-                    // (2) (3) eight numbers.
-                    let of_rows = _mm256_loadu_si256(of_rows.as_ptr().cast());
-                    let offset = _mm256_add_epi32(of_rows, _mm256_set1_epi32(of_token));
+                for (dot, of_rows) in dot.iter_mut().zip(of_rows) {
+                    let offset = _mm256_add_epi32(load(of_rows), _mm256_set1_epi32(of_token));
                     *dot = _mm256_sub_epi32(*dot, offset);
                 }
             }

@@ -10,7 +10,7 @@ use crate::kernels::QuantLhs;
 use crate::kernels::generic::Lanes;
 use crate::kernels::x86_64::avx2::matmul::{Group, Q8};
 use crate::kernels::x86_64::avx2::tiles::{
-    SIX, add_scaled, add_wide_products, even_and_odd, in_order, rows, store_tokens,
+    SIX, add_scaled, add_wide_products, even_and_odd, rows, store_tokens,
 };
 use crate::kernels::x86_64::avx2::{Avx2, load};
 use crate::kernels::x86_64::{panel, transpose_8x8};
@@ -70,7 +70,6 @@ impl Unpack for Q8 {
             let mut dots = [[_mm256_setzero_si256(); 2]; N];
             for (w, q) in rows.weights.iter().zip(&group.q) {
                 add_wide_products(&mut dots, [load(&w[0]), load(&w[1])], q);
-                in_order(&mut dots);
             }
             add_scaled(acc, dots, Avx2(()).load(&rows.block_scales), &group.scales);
         }
