@@ -151,6 +151,8 @@ pub(super) trait Tile<const M: usize, const R: usize = 1> {
     const GROUP_BYTES: usize;
     /// Tokens that a tile has a multiple of, but for the last one.
     const UNIT: usize = 1;
+    /// Whether what comes next is asked for on every CPU, not only on those that need it (see `ahead`).
+    const ASKS_ALWAYS: bool = false;
     /// Activations of one group and `M` tokens.
     type Group: Copy;
     const ZERO: Self::Group;
@@ -190,7 +192,7 @@ pub(super) fn matmul<
     let weights = Weights::<T, M, R>::new(lhs.groups, GROUPS, records);
     let tiles = tokens.div_ceil(M);
     let of_tile = |tile| share_of_units(tokens, T::UNIT, tiles, tile);
-    let ask_next = ahead::is_needed();
+    let ask_next = T::ASKS_ALWAYS || ahead::is_needed();
     let mut panels = [[T::ZERO; GROUPS]; TILES];
     let mut scratch = T::SCRATCH;
     for first_tile in (0..tiles).step_by(TILES) {

@@ -77,6 +77,8 @@ impl<W: Unpack> Tile<TOKENS> for Many<W> {
     const ENCODING: Encoding = W::Stored::ENCODING;
     const GROUP_BYTES: usize = W::Stored::BYTES;
     const UNIT: usize = SIX;
+    /// Evenly, while all tokens are multiplied: otherwise unpacking waits for memory.
+    const ASKS_ALWAYS: bool = true;
     type Group = [W::Six; TOKENS / SIX];
     const ZERO: Self::Group = [W::ZERO_SIX; TOKENS / SIX];
     type Scratch = [W::Rows; GROUPS];
