@@ -23,6 +23,7 @@ pub(crate) struct Parting {
     batch: usize,
 }
 
+/// Tokens of a part, as long as [`MAX_THREADS`] parts are enough.
 #[derive(Clone, Copy)]
 enum Size {
     AtLeast(usize),

@@ -78,7 +78,8 @@ pub(super) struct Piece<'a> {
 
 impl<'a> Piece<'a> {
     /// Asks for what the next piece has where this one has a group: for the first tile weights come
-    /// from memory, and a CPU that has to be asked (see `ahead`) waits for them.
+    /// from memory, and a CPU that has to be asked (see `ahead`) waits for them, as does on every CPU who unpacks
+    /// a whole piece before it multiplies.
     #[inline(always)]
     pub(super) fn ask_next(&self, group: usize, group_bytes: usize) {
         if let Some(weights) = self.next.get(group * group_bytes..(group + 1) * group_bytes) {

@@ -21,7 +21,8 @@ use crate::quant::tile::ROWS;
 /// From how many tokens on this is faster.
 pub(super) const WORTH_IT: usize = 24;
 
-/// Tokens that share what is unpacked. More are divided among tiles; parts of a batch have fewer.
+/// Tokens that share what is unpacked. More are divided among tiles; parts of a batch seldom
+/// have more.
 const TOKENS: usize = AVX2_TILE;
 const _: () = assert!(TOKENS.is_multiple_of(SIX));
 
