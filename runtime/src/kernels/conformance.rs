@@ -228,7 +228,7 @@ fn extreme_integers_stay_exact() {
             record[tile::ROW_SCALES_BYTES..][..ROWS * groups].fill(1);
             let lines = aligned(&record);
             let records = &bytemuck::cast_slice(&lines)[..record.len()];
-            let ms = cases(&[2, 1, 7, 16, 25, 27, 29, 72, 75], 1).iter();
+            let ms = cases(&[2, 1, 7, 16, 25, 27, 29, 64, 70, 72, 75], 1).iter();
             for (&m, is_positive) in ms.flat_map(|m| cases(&SIGNS, 1).iter().map(move |s| (m, s))) {
                 let value = |t, col| if is_positive(t, col) { 127.0 } else { -127.0 };
                 let mut x = Vec::new();

@@ -208,6 +208,7 @@ impl Rows {
 pub(in crate::kernels) mod tests {
     use core::cell::{Cell, RefCell};
     use core::ops::Range;
+    use std::thread::LocalKey;
     use std::vec;
     use std::vec::Vec;
 
@@ -227,14 +228,23 @@ pub(in crate::kernels) mod tests {
 
     /// Runs a test as on a CPU that is asked in this way.
     pub(in crate::kernels) fn decided(way: Way, test: impl FnOnce()) {
-        struct Undecided;
-        impl Drop for Undecided {
+        with_answer(&DECIDED, way, test);
+    }
+
+    /// Runs a test while this thread has such an answer, which it loses at the end, also if the test fails.
+    pub(in crate::kernels::x86_64) fn with_answer<T: 'static>(
+        decided: &'static LocalKey<Cell<Option<T>>>,
+        answer: T,
+        test: impl FnOnce(),
+    ) {
+        struct Undecided<T: 'static>(&'static LocalKey<Cell<Option<T>>>);
+        impl<T> Drop for Undecided<T> {
             fn drop(&mut self) {
-                DECIDED.set(None);
+                self.0.set(None);
             }
         }
-        let _at_the_end = Undecided;
-        DECIDED.set(Some(way));
+        let _at_the_end = Undecided(decided);
+        decided.set(Some(answer));
         test();
     }
 

@@ -194,15 +194,7 @@ pub(in crate::kernels) mod tests {
 
     /// Runs a test as on a CPU that is, or is not, better at adding floats.
     pub(in crate::kernels) fn decided(is_better: bool, test: impl FnOnce()) {
-        struct Undecided;
-        impl Drop for Undecided {
-            fn drop(&mut self) {
-                DECIDED.set(None);
-            }
-        }
-        let _at_the_end = Undecided;
-        DECIDED.set(Some(is_better));
-        test();
+        ahead::tests::with_answer(&DECIDED, is_better, test);
     }
 
     #[test]

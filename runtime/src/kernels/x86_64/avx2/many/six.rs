@@ -82,6 +82,30 @@ macro_rules! multiply_and_add {
     };
 }
 
+/// All steps of numbers in 16 bits, whose products `$add` adds.
+macro_rules! sixteen_steps {
+    ($add:literal) => {
+        lines!(
+            step!(multiply("vpmaddwd", $add), 0),
+            step!(multiply_and_add("vpmaddwd", $add), 1),
+            step!(multiply_and_add("vpmaddwd", $add), 2),
+            step!(multiply_and_add("vpmaddwd", $add), 3),
+            step!(multiply_and_add("vpmaddwd", $add), 4),
+            step!(multiply_and_add("vpmaddwd", $add), 5),
+            step!(multiply_and_add("vpmaddwd", $add), 6),
+            step!(multiply_and_add("vpmaddwd", $add), 7),
+            step!(multiply_and_add("vpmaddwd", $add), 8),
+            step!(multiply_and_add("vpmaddwd", $add), 9),
+            step!(multiply_and_add("vpmaddwd", $add), 10),
+            step!(multiply_and_add("vpmaddwd", $add), 11),
+            step!(multiply_and_add("vpmaddwd", $add), 12),
+            step!(multiply_and_add("vpmaddwd", $add), 13),
+            step!(multiply_and_add("vpmaddwd", $add), 14),
+            step!(multiply_and_add("vpmaddwd", $add), 15),
+        )
+    };
+}
+
 /// What `$last` makes of each token's sums, then these times the scales, added to those of other groups.
 macro_rules! scale_and_add {
     ($last:ident) => {
@@ -219,22 +243,7 @@ pub(super) fn add_whole(acc: &mut [Row; SIX], group: &WholeGroup, rows: &Unpacke
     // be (see above); (4) the sums are borrowed exclusively.
     unsafe {
         assembly!(
-            step!(multiply("vpmaddwd", "vpaddd"), 0),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 1),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 2),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 3),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 4),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 5),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 6),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 7),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 8),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 9),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 10),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 11),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 12),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 13),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 14),
-            step!(multiply_and_add("vpmaddwd", "vpaddd"), 15),
+            sixteen_steps!("vpaddd"),
             scale_and_add!(as_is);
             group = in(reg) address_of(group),
             rows = in(reg) address_of(rows),
@@ -256,22 +265,7 @@ pub(super) fn add_offset(acc: &mut [Row; SIX], group: &OffsetGroup, rows: &Offse
     // be (see above); (4) the sums are borrowed exclusively.
     unsafe {
         assembly!(
-            step!(multiply("vpmaddwd", "vaddps"), 0),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 1),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 2),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 3),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 4),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 5),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 6),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 7),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 8),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 9),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 10),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 11),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 12),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 13),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 14),
-            step!(multiply_and_add("vpmaddwd", "vaddps"), 15),
+            sixteen_steps!("vaddps"),
             scale_and_add!(without_offset);
             group = in(reg) address_of(group),
             rows = in(reg) address_of(rows),
